@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Test functions to TAP, so that the build's test runner counts each of them."""
+import sys
+import traceback
+
+
+class Skip(Exception):
+    """Raised by a test whose prerequisite is truly absent; its text says which."""
+
+
+def main(module):
+    """Runs every function of `module` (a dict) named test_*, in order. Returns an exit status."""
+    tests = [(name, fn) for name, fn in module.items() if name.startswith("test_") and callable(fn)]
+    print(f"1..{len(tests)}")
+    failed = 0
+    for number, (name, fn) in enumerate(tests, 1):
+        try:
+            fn()
+            print(f"ok {number} {name}", flush=True)
+        except Skip as why:
+            print(f"ok {number} {name} # SKIP {why}", flush=True)
+        except Exception:  # pylint: disable=broad-except
+            failed += 1
+            print(f"not ok {number} {name}", flush=True)
+            for line in traceback.format_exc().splitlines():
+                print(f"# {line}", file=sys.stderr)
+    return 1 if failed else 0
