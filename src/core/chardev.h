@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * chardev.h - a byte stream between a chip and the host: rings on both ways, flushed by the event loop.
+ *
+ * Chips put bytes without ever waiting. What the host has for the guest is kept until the chip has room
+ * (flow control), so pasted input is never lost to a guest that takes any. The lock is a leaf: a chip calls in
+ * with its device's lock held, and the chardev never calls out with its own.
+ *
+ * A chip loses no output either where it asks chardev_room() before it says that its transmitter is empty.
+ * Writing to a reader that has gone fails with EPIPE: the process must ignore SIGPIPE.
+ */
+#ifndef TRAPLINE_CORE_CHARDEV_H
+#define TRAPLINE_CORE_CHARDEV_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/loop.h"
+
+#define CHARDEV_OUT_SIZE (64 * 1024)
+#define CHARDEV_IN_SIZE  4096
+
+struct chardev {
+	pthread_mutex_t lock;
+	struct loop *loop;
+	int in_fd, out_fd; /* -1: none */
+	struct loop_watch in_watch, out_watch;
+	struct loop_work kick; /* bytes or room appeared: adjust the watches on the loop's thread */
+	uint8_t *out;          /* ring of CHARDEV_OUT_SIZE */
+	size_t out_head, out_len;
+	uint64_t dropped; /* bytes for which a reader was too slow, or that it refused */
+	uint8_t in[CHARDEV_IN_SIZE];
+	size_t in_head, in_len;
+	int write_fd;      /* what output is written to: out_fd, or another description of the same file */
+	bool own_write_fd; /* to be closed */
+	bool socket;
+	size_t chunk;   /* bytes that one write may carry */
+	bool out_dead;  /* the reader is gone for good: output vanishes, counted */
+	bool want_room; /* the chip found no room and waits for `writable` */
+	bool in_always; /* a file that epoll refuses, always ready */
+	bool in_paused; /* the ring was full: not read until the chip has taken some */
+	bool in_eof;
+	bool in_tty;
+	bool in_stuck; /* the chip has stopped taking: what a terminal sends is read all the same, for the filter */
+	uint64_t in_taken, in_taken_seen; /* bytes that the chip took; and had when a stall began to be timed */
+	uint64_t in_dropped;              /* bytes for which it had no room while it was stuck */
+	struct timer in_stall;            /* runs while paused, where a filter wants a terminal's keys */
+	/* The chip's side: told, on the loop's thread, that chardev_get() has bytes. It takes its own lock. */
+	void (*readable)(void *arg);
+	void *readable_arg;
+	/* Likewise, that there is room again after chardev_room() said 0. Set both before the loop runs. */
+	void (*writable)(void *arg);
+	void *writable_arg;
+	/*
+	 * The host's side may take bytes out of the stream before the guest sees them (escape keys); NULL: none.
+	 * Compacts `bytes` in place and returns how many are left, at most n. On the loop's thread, no lock held. A
+	 * terminal's keys come here even when the guest has long stopped reading (and drops what has no room then),
+	 * or who typed much at a dead guest could not leave.
+	 */
+	size_t (*filter)(void *arg, uint8_t *bytes, size_t n);
+	void *filter_arg;
+};
+
+/*
+ * 0 or -errno. fds are the caller's and stay open until chardev_fini(); their flags are not changed. They may be the
+ * same one. A regular file or /dev/null is always readable; at its end, watching ends. loop may be NULL: then bytes
+ * move by chardev_feed() and chardev_flush() only.
+ */
+int chardev_init(struct chardev *dev, struct loop *loop, int in_fd, int out_fd) __attribute__((warn_unused_result));
+/*
+ * Writes out what is left, waiting `timeout_ms` at most for the reader; what then is left is dropped and counted.
+ * On the loop's thread, or when it does not run, with the chip at rest.
+ */
+void chardev_flush(struct chardev *dev, int timeout_ms);
+/* On the loop's thread, or when it does not run. Does not flush. Fine on one that is all zeros. */
+void chardev_fini(struct chardev *dev);
+
+/* The chip's side; all legal in handlers. */
+void chardev_put(struct chardev *dev, uint8_t byte); /* never waits; full: dropped, counted; NULL dev: dropped */
+/* Bytes that chardev_put() will take now; 0 arms one call of `writable`. NULL dev: any number. */
+size_t chardev_room(struct chardev *dev);
+size_t chardev_get(struct chardev *dev, uint8_t *buf, size_t n); /* bytes taken; 0: none now; NULL dev: 0 */
+bool chardev_has_input(struct chardev *dev);
+
+/*
+ * Input that comes from no file (a display's keys, a replay, tests): past the filter, straight to the ring. Returns
+ * how many bytes it had room for. On the loop's thread, or when it does not run; calls `readable`.
+ */
+size_t chardev_feed(struct chardev *dev, const uint8_t *bytes, size_t n);
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* irq.c - wires to lines, with shared lines as the OR of their sources. */
+#include "core/irq.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+void irq_router_init(struct irq_router *router, const struct irqchip_ops *ops, void *chip)
+{
+	memset(router, 0, sizeof(*router));
+	pthread_mutex_init(&router->lock, NULL);
+	router->ops = ops;
+	router->chip = chip;
+}
+
+void irq_router_fini(struct irq_router *router)
+{
+	pthread_mutex_destroy(&router->lock);
+	router->ops = NULL;
+}
+
+/* With the router's lock held. */
+static void irq_drive(struct irq_router *router, unsigned line, bool level)
+{
+	if (router->ops && router->ops->set_line)
+		router->ops->set_line(router->chip, line, level);
+}
+
+void irq_router_chip(struct irq_router *router, const struct irqchip_ops *ops, void *chip)
+{
+	pthread_mutex_lock(&router->lock);
+	router->ops = ops;
+	router->chip = chip;
+	for (unsigned line = 0; line < IRQ_LINES; line++)
+		if (router->lines[line].asserted)
+			irq_drive(router, line, true);
+	pthread_mutex_unlock(&router->lock);
+}
+
+/* Adds or takes away one source's assertion; the chip hears of it when the OR changes. Lock held. */
+static void irq_assert(struct irq_router *router, unsigned line, bool level)
+{
+	struct irq_line *l = &router->lines[line];
+
+	if (level) {
+		if (l->asserted++ == 0)
+			irq_drive(router, line, true);
+	} else {
+		if (--l->asserted == 0)
+			irq_drive(router, line, false);
+	}
+}
+
+int irq_connect(struct irq_router *router, struct irq *irq, unsigned line)
+{
+	struct irq_line *l;
+	int rc = 0;
+
+	if (line >= IRQ_LINES)
+		return -EINVAL;
+	if (irq->router)
+		return -EBUSY;
+	l = &router->lines[line];
+	pthread_mutex_lock(&router->lock);
+	if (l->sources && (l->trigger != irq->trigger || l->sources == UINT16_MAX)) {
+		rc = -EBUSY;
+	} else {
+		l->sources++;
+		l->trigger = (uint8_t)irq->trigger;
+		irq->router = router;
+		irq->line = line;
+		if (irq->level)
+			irq_assert(router, line, true);
+	}
+	pthread_mutex_unlock(&router->lock);
+	return rc;
+}
+
+void irq_disconnect(struct irq *irq)
+{
+	struct irq_router *router = irq->router;
+
+	if (!router)
+		return;
+	pthread_mutex_lock(&router->lock);
+	if (irq->level)
+		irq_assert(router, irq->line, false);
+	router->lines[irq->line].sources--;
+	pthread_mutex_unlock(&router->lock);
+	irq->router = NULL;
+}
+
+void irq_set(struct irq *irq, bool level)
+{
+	struct irq_router *router = irq->router;
+
+	if (irq->level == level)
+		return;
+	irq->level = level;
+	irq->raised += level;
+	if (!router)
+		return;
+	pthread_mutex_lock(&router->lock);
+	irq_assert(router, irq->line, level);
+	pthread_mutex_unlock(&router->lock);
+}
+
+void irq_pulse(struct irq *irq)
+{
+	struct irq_router *router = irq->router;
+
+	irq_set(irq, false);
+	irq->raised++;
+	if (!router)
+		return;
+	pthread_mutex_lock(&router->lock);
+	if (!router->lines[irq->line].asserted) {
+		irq_drive(router, irq->line, true);
+		irq_drive(router, irq->line, false);
+	} else if (irq->trigger == IRQ_EDGE) {
+		/* The line is up already: only a dip makes an edge that an edge-detecting input sees. */
+		irq_drive(router, irq->line, false);
+		irq_drive(router, irq->line, true);
+	}
+	pthread_mutex_unlock(&router->lock);
+}
+
+void irq_msi(struct irq_router *router, uint64_t addr, uint32_t data)
+{
+	if (router->ops && router->ops->send_msi)
+		router->ops->send_msi(router->chip, addr, data);
+}

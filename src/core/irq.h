@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * irq.h - interrupt lines and messages, as devices see them.
+ *
+ * A `struct irq` is one source: a device's wire. A line is what it is soldered to; several sources of one
+ * trigger kind may share it, and its level is the OR of theirs (a PC's UARTs share lines 3 and 4 so, though
+ * the input behind detects edges). A message (MSI) is an address and a value. What
+ * takes them is the interrupt chip behind the router: KVM's, or a test's.
+ */
+#ifndef TRAPLINE_CORE_IRQ_H
+#define TRAPLINE_CORE_IRQ_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum irq_trigger { IRQ_EDGE, IRQ_LEVEL };
+
+#define IRQ_LINES 1024
+#define IRQ_NONE  UINT32_MAX
+
+struct irqchip_ops {
+	void (*set_line)(void *chip, unsigned line, bool level);
+	void (*send_msi)(void *chip, uint64_t addr, uint32_t data);
+};
+
+struct irq_line {
+	uint16_t asserted; /* sources that hold it up */
+	uint16_t sources;
+	uint8_t trigger;
+};
+
+struct irq_router {
+	pthread_mutex_t lock; /* "irq routing" in the lock order: held over set_line so that levels arrive in order */
+	const struct irqchip_ops *ops;
+	void *chip;
+	struct irq_line lines[IRQ_LINES];
+};
+
+/* One source, embedded in its device. */
+struct irq {
+	const char *name;
+	enum irq_trigger trigger;
+	struct irq_router *router; /* NULL: not connected; setting it reaches nobody */
+	unsigned line;
+	bool level;
+	uint64_t raised; /* rising edges, for statistics */
+};
+
+/* ops NULL: no chip yet; lines and levels are kept all the same. */
+void irq_router_init(struct irq_router *router, const struct irqchip_ops *ops, void *chip);
+/* Brings the chip (NULL: takes it away) while no vCPU runs; it is told of each line that is up. */
+void irq_router_chip(struct irq_router *router, const struct irqchip_ops *ops, void *chip);
+void irq_router_fini(struct irq_router *router);
+/* 0, -EINVAL a line out of range, -EBUSY connected already, or edge and level would share a line. */
+int irq_connect(struct irq_router *router, struct irq *irq, unsigned line) __attribute__((warn_unused_result));
+void irq_disconnect(struct irq *irq);
+/*
+ * Both legal in handlers; the caller holds what serialises its device. Unconnected, they note level and raised only.
+ * set_line() is called, with the router's lock held, when the OR of the line's sources changes.
+ */
+void irq_set(struct irq *irq, bool level);
+/*
+ * Up and down: one edge, and the source is down afterwards. An edge-triggered line that another source holds up
+ * dips for a moment, so that the edge is one all the same; a level-triggered one is left as it is.
+ */
+void irq_pulse(struct irq *irq);
+void irq_msi(struct irq_router *router, uint64_t addr, uint32_t data);
+
+#endif

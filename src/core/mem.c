@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* mem.c - bounded copies to and from guest memory, and the host memory that backs guest RAM. */
+#include "core/mem.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MEMORY_ALIGN (2ULL << 20)
+
+static bool mem_wraps(uint64_t gpa, uint64_t len)
+{
+	return len && gpa + (len - 1) < gpa;
+}
+
+/* The piece at gpa, at most `len` bytes (at least 1); inside a read section. */
+static void *mem_piece(struct mem *mem, uint64_t gpa, uint64_t *len, bool write, struct memory **memory)
+{
+	uint64_t want = *len;
+	void *host = bus_memory(mem->bus, gpa, len, write, memory);
+
+	if (!host || !*len)
+		return NULL;
+	if (*len > want)
+		*len = want;
+	return host;
+}
+
+int mem_read(struct mem *mem, uint64_t gpa, void *buf, uint64_t len)
+{
+	uint8_t *to = buf;
+	int rc = 0;
+
+	if (mem_wraps(gpa, len))
+		return -EFAULT;
+	bus_read_lock();
+	while (len) {
+		uint64_t n = len;
+		const void *from = mem_piece(mem, gpa, &n, false, NULL);
+
+		if (!from) {
+			rc = -EFAULT;
+			break;
+		}
+		memcpy(to, from, n);
+		to += n;
+		gpa += n;
+		len -= n;
+	}
+	bus_read_unlock();
+	return rc;
+}
+
+/* Copies from `from`, or fills with `byte` where that is NULL. */
+static int mem_store(struct mem *mem, uint64_t gpa, const uint8_t *from, uint8_t byte, uint64_t len)
+{
+	uint64_t done = 0;
+	int rc = 0;
+
+	if (mem_wraps(gpa, len))
+		return -EFAULT;
+	bus_read_lock();
+	while (done < len) {
+		uint64_t n = len - done;
+		void *to = mem_piece(mem, gpa + done, &n, true, NULL);
+
+		if (!to) {
+			rc = -EFAULT;
+			break;
+		}
+		if (from)
+			memcpy(to, from + done, n);
+		else
+			memset(to, byte, n);
+		done += n;
+	}
+	bus_read_unlock();
+	/* Also after a failure: what was written was written. */
+	mem_dirty(mem, gpa, done);
+	return rc;
+}
+
+int mem_write(struct mem *mem, uint64_t gpa, const void *buf, uint64_t len)
+{
+	return len ? mem_store(mem, gpa, buf, 0, len) : 0;
+}
+
+int mem_fill(struct mem *mem, uint64_t gpa, uint8_t byte, uint64_t len)
+{
+	return mem_store(mem, gpa, NULL, byte, len);
+}
+
+int mem_map(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
+{
+	struct memory *memory = NULL;
+	uint64_t n = len;
+	void *host;
+
+	*ref = (struct mem_ref){ .gpa = gpa };
+	if (!len || mem_wraps(gpa, len))
+		return -EFAULT;
+	bus_read_lock();
+	host = mem_piece(mem, gpa, &n, write, &memory);
+	if (!host || n != len || !memory) {
+		bus_read_unlock();
+		return -EFAULT;
+	}
+	memory_get(memory);
+	bus_read_unlock();
+	ref->host = host;
+	ref->len = len;
+	ref->memory = memory;
+	return 0;
+}
+
+void mem_dirty(struct mem *mem, uint64_t gpa, uint64_t len)
+{
+	if (mem->watch && len)
+		mem->watch->wrote(mem->watch, gpa, len);
+}
+
+void mem_unmap(struct mem_ref *ref)
+{
+	if (ref->memory)
+		memory_put(ref->memory);
+	*ref = (struct mem_ref){ 0 };
+}
+
+static void memory_release(struct memory *mem)
+{
+	munmap(mem->host, mem->size);
+	free(mem);
+}
+
+int memory_new(uint64_t size, struct memory **out)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), head, tail;
+	struct memory *mem;
+	uint8_t *map;
+
+	*out = NULL;
+	if (!size)
+		return -EINVAL;
+	if (size > SIZE_MAX / 2)
+		return -ENOMEM;
+	size = (size + page - 1) & ~(page - 1);
+	mem = calloc(1, sizeof(*mem));
+	if (!mem)
+		return -ENOMEM;
+	map = mmap(
+		NULL, size + MEMORY_ALIGN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (map == MAP_FAILED) {
+		int rc = -errno;
+
+		free(mem);
+		return rc;
+	}
+	/* mmap() promises page alignment only: map more and give the ends back. */
+	head = -(uint64_t)(uintptr_t)map & (MEMORY_ALIGN - 1);
+	tail = MEMORY_ALIGN - head;
+	if (head)
+		munmap(map, head);
+	munmap(map + head + size, tail);
+	mem->host = map + head;
+	mem->size = size;
+	mem->refs = 1;
+	mem->release = memory_release;
+	/* A wish: a kernel without huge pages serves small ones. */
+	(void)madvise(mem->host, size, MADV_HUGEPAGE);
+	*out = mem;
+	return 0;
+}

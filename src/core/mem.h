@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * mem.h - the gateway through which devices touch guest memory (DMA).
+ *
+ * Bounded copies between host buffers and guest-physical memory, over the RAM and ROM regions of the bus. It
+ * never reaches a handler, so devices cannot re-enter each other. All DMA passes here, so what must see it
+ * (dirty logging, recording) hangs a watch on it.
+ */
+#ifndef TRAPLINE_CORE_MEM_H
+#define TRAPLINE_CORE_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bus/bus.h"
+
+struct mem_watch {
+	void (*wrote)(struct mem_watch *watch, uint64_t gpa, uint64_t len);
+};
+
+struct mem {
+	struct bus *bus;
+	struct mem_watch *watch; /* NULL, or told of each write after it; set while no vCPU runs */
+};
+
+/* A piece of guest memory that stays valid, even when its region moves away, until mem_unmap(). */
+struct mem_ref {
+	void *host;
+	uint64_t gpa, len;
+	struct memory *memory;
+};
+
+/* 0, or -EFAULT if any byte has no RAM behind it; then bytes before it may have been written. */
+int mem_read(struct mem *mem, uint64_t gpa, void *buf, uint64_t len) __attribute__((warn_unused_result));
+int mem_write(struct mem *mem, uint64_t gpa, const void *buf, uint64_t len) __attribute__((warn_unused_result));
+int mem_fill(struct mem *mem, uint64_t gpa, uint8_t byte, uint64_t len) __attribute__((warn_unused_result));
+/* 0 or -EFAULT: all of [gpa, gpa + len) in one piece of host memory. A writer calls mem_dirty() when done. */
+int mem_map(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
+	__attribute__((warn_unused_result));
+void mem_dirty(struct mem *mem, uint64_t gpa, uint64_t len);
+void mem_unmap(struct mem_ref *ref);
+
+/*
+ * Anonymous host memory for guest RAM: 2 MiB aligned, no page touched, no swap reserved, THP wanted.
+ * 0 or -errno; the caller owns one reference.
+ */
+int memory_new(uint64_t size, struct memory **out) __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * vm.h - the machine: everything hangs from here, and two of them can live in one process.
+ *
+ * Devices see this much of it: the bus, guest memory, the clock, interrupts, the event loop and requests.
+ * What runs it (vCPUs, KVM, the boot loader) is machine/'s business.
+ */
+#ifndef TRAPLINE_CORE_VM_H
+#define TRAPLINE_CORE_VM_H
+
+#include <stdint.h>
+
+#include "bus/bus.h"
+#include "core/chardev.h"
+#include "core/clock.h"
+#include "core/device.h"
+#include "core/irq.h"
+#include "core/list.h"
+#include "core/loop.h"
+#include "core/mem.h"
+#include "core/run.h"
+
+struct vm {
+	struct bus *bus;
+	struct mem mem;
+	struct clock clock;
+	struct loop loop;
+	struct irq_router irqs;
+	struct run run;
+	struct list devices;     /* struct device.node, in the order of the machine's table */
+	uint64_t ram_size;       /* bytes */
+	struct chardev *console; /* what serial0 talks to; NULL: nothing */
+	uint64_t guest_faults;   /* misbehaviour that has no counter of its own; atomic */
+};
+
+/*
+ * bus, clock (manual or not), loop, run states, interrupt lines without a chip (see irq_router_chip()). 0 or -errno;
+ * undone by vm_fini(), which copes with half of it and with one that is all zeros, and destroys the devices.
+ */
+int vm_init(struct vm *vm, bool manual_clock, struct error *err) __attribute__((warn_unused_result));
+void vm_fini(struct vm *vm);
+
+/*
+ * Adds the devices' regions, already placed, in one publish, and links them. 0 or -errno, nothing changed and the
+ * devices still the caller's: -EEXIST a name is taken, or a place (the text names both sides).
+ */
+int vm_add_devices(struct vm *vm, struct device **devices, unsigned n, struct error *err)
+	__attribute__((warn_unused_result));
+/* Stopped, off the bus and its lines, drained, destroyed. On the event loop's thread, or with no vCPU running. */
+void vm_remove_device(struct device *dev);
+/* The same for all of them, last first. */
+void vm_remove_devices(struct vm *vm);
+struct device *vm_device(struct vm *vm, const char *name); /* NULL: none of that name */
+
+/* Requests, legal in handlers. */
+void vm_reset(struct vm *vm);
+void vm_stop(struct vm *vm, enum run_reason reason, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

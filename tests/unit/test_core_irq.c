@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test_core_irq.c - lines shared and not, edges, messages. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/irq.h"
+
+struct chip {
+	char log[128]; /* "4+ 4- " */
+	unsigned changes, sum;
+	uint64_t addr;
+	uint32_t data;
+	bool level[IRQ_LINES];
+};
+
+static void chip_set_line(void *arg, unsigned line, bool level)
+{
+	struct chip *chip = arg;
+	size_t n = strlen(chip->log);
+
+	chip->changes++;
+	chip->level[line] = level;
+	if (n + 8 < sizeof(chip->log))
+		snprintf(chip->log + n, sizeof(chip->log) - n, "%u%c ", line, level ? '+' : '-');
+}
+
+static void chip_send_msi(void *arg, uint64_t addr, uint32_t data)
+{
+	struct chip *chip = arg;
+
+	chip->addr = addr;
+	chip->data = data;
+}
+
+static const struct irqchip_ops chip_ops = { .set_line = chip_set_line, .send_msi = chip_send_msi };
+
+static void check_log(struct chip *chip, const char *want)
+{
+	assert_string_equal(chip->log, want);
+	chip->log[0] = '\0';
+}
+
+static void test_line(void **state)
+{
+	struct irq irq = { .name = "a", .trigger = IRQ_LEVEL };
+	struct irq_router router;
+	struct chip chip = { 0 };
+
+	irq_router_init(&router, &chip_ops, &chip);
+	assert_int_equal(irq_connect(&router, &irq, IRQ_LINES), -EINVAL);
+	assert_int_equal(irq_connect(&router, &irq, IRQ_NONE), -EINVAL);
+	assert_int_equal(irq_connect(&router, &irq, 7), 0);
+	assert_int_equal(irq_connect(&router, &irq, 8), -EBUSY);
+	irq_set(&irq, false);
+	check_log(&chip, "");
+	irq_set(&irq, true);
+	irq_set(&irq, true);
+	check_log(&chip, "7+ ");
+	assert_int_equal(irq.raised, 1);
+	irq_set(&irq, false);
+	check_log(&chip, "7- ");
+	irq_set(&irq, true);
+	irq_disconnect(&irq);
+	check_log(&chip, "7+ 7- ");
+	irq_disconnect(&irq);
+	irq_set(&irq, false);
+	irq_set(&irq, true); /* unconnected: noted, unheard */
+	check_log(&chip, "");
+	assert_int_equal(irq.raised, 3);
+	/* A wire that is up when it is soldered brings the line up. */
+	assert_int_equal(irq_connect(&router, &irq, 9), 0);
+	check_log(&chip, "9+ ");
+	irq_disconnect(&irq);
+	irq_router_fini(&router);
+}
+
+static void test_shared_is_or(void **state)
+{
+	struct irq a = { .trigger = IRQ_LEVEL }, b = { .trigger = IRQ_LEVEL }, e = { .trigger = IRQ_EDGE };
+	struct irq_router router;
+	struct chip chip = { 0 };
+
+	irq_router_init(&router, &chip_ops, &chip);
+	assert_int_equal(irq_connect(&router, &a, 9), 0);
+	assert_int_equal(irq_connect(&router, &b, 9), 0);
+	assert_int_equal(irq_connect(&router, &e, 9), -EBUSY);
+	assert_null(e.router);
+	irq_set(&a, true);
+	irq_set(&b, true);
+	irq_set(&a, false);
+	check_log(&chip, "9+ ");
+	irq_set(&b, false);
+	check_log(&chip, "9- ");
+	irq_set(&a, true);
+	irq_set(&b, true);
+	irq_disconnect(&a);
+	check_log(&chip, "9+ ");
+	irq_disconnect(&b);
+	check_log(&chip, "9- ");
+	/* All gone: the line may be of the other kind now. */
+	assert_int_equal(irq_connect(&router, &e, 9), 0);
+	irq_disconnect(&e);
+	irq_router_fini(&router);
+}
+
+static void test_pulse(void **state)
+{
+	struct irq a = { .trigger = IRQ_EDGE }, b = { .trigger = IRQ_EDGE };
+	struct irq c = { .trigger = IRQ_LEVEL }, d = { .trigger = IRQ_LEVEL };
+	struct irq_router router;
+	struct chip chip = { 0 };
+
+	irq_router_init(&router, &chip_ops, &chip);
+	assert_int_equal(irq_connect(&router, &a, 4), 0);
+	assert_int_equal(irq_connect(&router, &b, 4), 0); /* a PC's UARTs share their lines */
+	irq_pulse(&a);
+	check_log(&chip, "4+ 4- ");
+	assert_int_equal(a.raised, 1);
+	irq_set(&b, true);
+	irq_pulse(&a); /* held up by b: still an edge, and b's level stands */
+	check_log(&chip, "4+ 4- 4+ ");
+	irq_set(&b, false);
+	check_log(&chip, "4- ");
+	irq_set(&a, true);
+	irq_pulse(&a); /* its own level ends */
+	check_log(&chip, "4+ 4- 4+ 4- ");
+	assert_false(a.level);
+
+	assert_int_equal(irq_connect(&router, &c, 5), 0);
+	assert_int_equal(irq_connect(&router, &d, 5), 0);
+	irq_set(&c, true);
+	irq_pulse(&d);
+	check_log(&chip, "5+ ");
+	irq_router_fini(&router);
+}
+
+static void test_chip_comes_late(void **state)
+{
+	struct irq a = { .trigger = IRQ_LEVEL };
+	struct irq_router router;
+	struct chip chip = { 0 };
+
+	irq_router_init(&router, NULL, NULL);
+	irq_msi(&router, 1, 2);
+	assert_int_equal(irq_connect(&router, &a, 1023), 0);
+	irq_set(&a, true);
+	irq_pulse(&a);
+	irq_set(&a, true);
+	irq_router_chip(&router, &chip_ops, &chip);
+	check_log(&chip, "1023+ ");
+	irq_msi(&router, 0xfee00000, 0x4021);
+	assert_true(chip.addr == 0xfee00000);
+	assert_int_equal(chip.data, 0x4021);
+	irq_router_chip(&router, NULL, NULL);
+	irq_set(&a, false);
+	check_log(&chip, "");
+	irq_router_fini(&router);
+}
+
+/* Sources in many threads on one line: at the end its level is that of the last word, and the chip heard only changes. */
+struct player {
+	struct irq irq;
+	pthread_t thread;
+};
+
+static void *player_thread(void *arg)
+{
+	struct player *player = arg;
+
+	for (unsigned i = 0; i < 20000; i++)
+		irq_set(&player->irq, i % 2 == 0);
+	return NULL;
+}
+
+static unsigned strict_level;
+
+static void strict_set_line(void *arg, unsigned line, bool level)
+{
+	unsigned *bad = arg;
+
+	/* Under the router's lock, so no atomics; ThreadSanitizer watches. */
+	*bad += strict_level == level;
+	strict_level = level;
+}
+
+static const struct irqchip_ops strict_ops = { .set_line = strict_set_line };
+
+static void test_threads(void **state)
+{
+	struct player players[4] = { 0 };
+	struct irq_router router;
+	unsigned bad = 0;
+
+	strict_level = 0;
+	irq_router_init(&router, &strict_ops, &bad);
+	for (unsigned i = 0; i < 4; i++) {
+		players[i].irq.trigger = IRQ_LEVEL;
+		assert_int_equal(irq_connect(&router, &players[i].irq, 9), 0);
+	}
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&players[i].thread, NULL, player_thread, &players[i]), 0);
+	for (unsigned i = 0; i < 4; i++)
+		pthread_join(players[i].thread, NULL);
+	assert_int_equal(bad, 0);
+	assert_int_equal(strict_level, 0);
+	assert_int_equal(router.lines[9].asserted, 0);
+	assert_int_equal(router.lines[9].sources, 4);
+	irq_router_fini(&router);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_line),
+		cmocka_unit_test(test_shared_is_or),
+		cmocka_unit_test(test_pulse),
+		cmocka_unit_test(test_chip_comes_late),
+		cmocka_unit_test(test_threads),
+	};
+
+	alarm(60);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

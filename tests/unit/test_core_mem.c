@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test_core_mem.c - the guest-memory gateway and the memory behind RAM. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "bus/bus.h"
+#include "core/mem.h"
+#include "core/thread.h"
+
+/* clang's way to say what gcc defines. */
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+
+#define LOW_BASE 0x80000000ULL
+#define PIECE    0x4000ULL
+#define TOP_BASE (UINT64_MAX - PIECE + 1) /* ends with the address space */
+#define ROM_BASE 0xffff0000ULL
+
+struct bed {
+	struct bus *bus;
+	struct mem mem;
+	struct memory *memory, *rom_memory;
+	struct region low, next, top, rom, zero;
+	struct mem_watch watch;
+	uint64_t wrote_gpa, wrote_len;
+	unsigned wrote;
+};
+
+static void noted(struct mem_watch *watch, uint64_t gpa, uint64_t len)
+{
+	struct bed *bed = (struct bed *)(void *)((char *)watch - offsetof(struct bed, watch));
+
+	bed->wrote++;
+	bed->wrote_gpa = gpa;
+	bed->wrote_len = len;
+}
+
+static void ram(struct bed *bed, struct region *region, uint64_t base, uint64_t offset)
+{
+	*region = (struct region){ .name = "ram",
+		.kind = REGION_RAM,
+		.space = SPACE_MMIO,
+		.base = base,
+		.size = PIECE,
+		.memory = bed->memory,
+		.memory_offset = offset };
+	assert_int_equal(bus_add(bed->bus, region), 0);
+}
+
+/* Two neighbours in the guest that lie the other way round in the host, one at either end of the space, and a ROM. */
+static void bed_init(struct bed *bed)
+{
+	memset(bed, 0, sizeof(*bed));
+	bed->bus = bus_new();
+	assert_non_null(bed->bus);
+	bed->mem.bus = bed->bus;
+	assert_int_equal(memory_new(4 * PIECE, &bed->memory), 0);
+	assert_int_equal(memory_new(PIECE, &bed->rom_memory), 0);
+	ram(bed, &bed->low, LOW_BASE, PIECE);
+	ram(bed, &bed->next, LOW_BASE + PIECE, 0);
+	ram(bed, &bed->top, TOP_BASE, 2 * PIECE);
+	ram(bed, &bed->zero, 0, 3 * PIECE); /* where an address that wraps would land */
+	bed->rom = (struct region){ .name = "rom",
+		.kind = REGION_ROM,
+		.space = SPACE_MMIO,
+		.base = ROM_BASE,
+		.size = PIECE,
+		.memory = bed->rom_memory };
+	assert_int_equal(bus_add(bed->bus, &bed->rom), 0);
+	bed->watch.wrote = noted;
+	bed->mem.watch = &bed->watch;
+}
+
+static void bed_fini(struct bed *bed)
+{
+	struct region *regions[] = { &bed->low, &bed->next, &bed->top, &bed->rom, &bed->zero };
+
+	for (unsigned i = 0; i < 5; i++)
+		bus_remove(bed->bus, regions[i]);
+	bus_drain(bed->bus);
+	memory_put(bed->memory);
+	memory_put(bed->rom_memory);
+	bus_free(bed->bus);
+}
+
+static void test_copy_across_pieces(void **state)
+{
+	uint8_t out[64], in[64];
+	uint8_t *host;
+	struct bed bed;
+
+	bed_init(&bed);
+	host = bed.memory->host;
+	for (unsigned i = 0; i < 64; i++)
+		out[i] = (uint8_t)(i + 1);
+	assert_int_equal(mem_write(&bed.mem, LOW_BASE + PIECE - 20, out, 64), 0);
+	assert_int_equal(bed.wrote, 1);
+	assert_true(bed.wrote_gpa == LOW_BASE + PIECE - 20);
+	assert_int_equal(bed.wrote_len, 64);
+	/* Each half where its region says. */
+	assert_memory_equal(host + 2 * PIECE - 20, out, 20);
+	assert_memory_equal(host, out + 20, 44);
+	assert_int_equal(mem_read(&bed.mem, LOW_BASE + PIECE - 20, in, 64), 0);
+	assert_memory_equal(in, out, 64);
+	assert_int_equal(mem_fill(&bed.mem, LOW_BASE + PIECE - 1, 0xaa, 2), 0);
+	assert_int_equal(host[2 * PIECE - 1], 0xaa);
+	assert_int_equal(host[0], 0xaa);
+	assert_int_equal(host[1], out[21]);
+	bed_fini(&bed);
+}
+
+static void test_faults(void **state)
+{
+	uint8_t buf[256] = { 1, 2, 3, 4 };
+	struct bed bed;
+
+	bed_init(&bed);
+	assert_int_equal(mem_read(&bed.mem, LOW_BASE - 1, buf, 1), -EFAULT);
+	assert_int_equal(mem_read(&bed.mem, LOW_BASE + 2 * PIECE - 4, buf, 5), -EFAULT);
+	assert_int_equal(mem_write(&bed.mem, PIECE, buf, 1), -EFAULT);
+	assert_int_equal(bed.wrote, 0);
+	/* What could be written was, and is told. */
+	assert_int_equal(mem_write(&bed.mem, LOW_BASE + 2 * PIECE - 4, buf, 5), -EFAULT);
+	assert_int_equal(bed.wrote_len, 4);
+	/* Nothing asked for is nothing missing. */
+	assert_int_equal(mem_read(&bed.mem, PIECE, buf, 0), 0);
+	assert_int_equal(mem_write(&bed.mem, PIECE, buf, 0), 0);
+	assert_int_equal(mem_fill(&bed.mem, UINT64_MAX, 0, 0), 0);
+	assert_int_equal(bed.wrote, 1);
+	bed_fini(&bed);
+}
+
+static void test_end_of_address_space(void **state)
+{
+	uint8_t buf[16] = { 9, 8, 7 };
+	struct mem_ref ref;
+	struct bed bed;
+
+	bed_init(&bed);
+	assert_int_equal(mem_write(&bed.mem, UINT64_MAX - 15, buf, 16), 0);
+	assert_int_equal(mem_read(&bed.mem, UINT64_MAX, buf, 1), 0);
+	/* Wraps to address 0. */
+	assert_int_equal(mem_write(&bed.mem, UINT64_MAX - 15, buf, 17), -EFAULT);
+	assert_int_equal(((uint8_t *)bed.memory->host)[3 * PIECE], 0);
+	assert_int_equal(mem_read(&bed.mem, UINT64_MAX, buf, 2), -EFAULT);
+	assert_int_equal(mem_fill(&bed.mem, LOW_BASE, 0, UINT64_MAX), -EFAULT);
+	assert_int_equal(mem_map(&bed.mem, UINT64_MAX, 2, true, &ref), -EFAULT);
+	assert_int_equal(mem_map(&bed.mem, LOW_BASE, UINT64_MAX, true, &ref), -EFAULT);
+	bed_fini(&bed);
+}
+
+static void test_rom(void **state)
+{
+	uint8_t byte = 5;
+	struct mem_ref ref;
+	struct bed bed;
+
+	bed_init(&bed);
+	memset(bed.rom_memory->host, 0x77, PIECE);
+	assert_int_equal(mem_read(&bed.mem, ROM_BASE + 3, &byte, 1), 0);
+	assert_int_equal(byte, 0x77);
+	assert_int_equal(mem_write(&bed.mem, ROM_BASE, &byte, 1), -EFAULT);
+	assert_int_equal(mem_map(&bed.mem, ROM_BASE, 16, true, &ref), -EFAULT);
+	assert_int_equal(mem_map(&bed.mem, ROM_BASE, 16, false, &ref), 0);
+	mem_unmap(&ref);
+	bed_fini(&bed);
+}
+
+static void test_map_outlives_region(void **state)
+{
+	struct mem_ref ref, none;
+	struct bed bed;
+
+	bed_init(&bed);
+	assert_int_equal(mem_map(&bed.mem, LOW_BASE + PIECE - 8, 16, false, &none), -EFAULT); /* not one piece */
+	assert_int_equal(mem_map(&bed.mem, LOW_BASE, 0, false, &none), -EFAULT);
+	assert_null(none.memory);
+	mem_unmap(&none);
+	assert_int_equal(mem_map(&bed.mem, LOW_BASE + 16, 100, true, &ref), 0);
+	assert_ptr_equal(ref.host, (uint8_t *)bed.memory->host + PIECE + 16);
+	assert_int_equal(ref.len, 100);
+	bed_fini(&bed);
+	/* Regions, bus and the owner's reference are gone; ours holds the memory. */
+	memset(ref.host, 0x11, ref.len);
+	mem_unmap(&ref);
+	assert_null(ref.host);
+	mem_unmap(&ref);
+}
+
+static size_t resident(const struct memory *memory)
+{
+	size_t pages = memory->size / 4096, n = 0;
+	unsigned char *vec = malloc(pages);
+
+	assert_non_null(vec);
+	assert_int_equal(mincore(memory->host, memory->size, vec), 0);
+	for (size_t i = 0; i < pages; i++)
+		n += vec[i] & 1;
+	free(vec);
+	return n;
+}
+
+static void test_memory_new(void **state)
+{
+	struct memory *memory;
+
+	assert_int_equal(memory_new(0, &memory), -EINVAL);
+	assert_null(memory);
+	assert_int_equal(memory_new(UINT64_MAX, &memory), -ENOMEM);
+	assert_int_equal(memory_new(1, &memory), 0);
+	assert_int_equal(memory->size, sysconf(_SC_PAGESIZE));
+	memory_put(memory);
+	for (unsigned i = 0; i < 5; i++) {
+		assert_int_equal(memory_new((64ULL << 20) + 4096 * i, &memory), 0);
+		assert_int_equal((uintptr_t)memory->host & ((2 << 20) - 1), 0);
+		assert_int_equal(resident(memory), 0);
+		/* Both ends are there. */
+		((uint8_t *)memory->host)[0] = 1;
+		((uint8_t *)memory->host)[memory->size - 1] = 1;
+		memory_put(memory);
+	}
+	/* More than any host has: address space only. ThreadSanitizer keeps most of that to itself. */
+#ifndef __SANITIZE_THREAD__
+	assert_int_equal(memory_new(4ULL << 40, &memory), 0);
+	memory_put(memory);
+#endif
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_copy_across_pieces),
+		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_end_of_address_space),
+		cmocka_unit_test(test_rom),
+		cmocka_unit_test(test_map_outlives_region),
+		cmocka_unit_test(test_memory_new),
+	};
+	int failed;
+
+	thread_adopt();
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	thread_release();
+	return failed;
+}
