@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * serial.c - a 16550A between the bus and a chardev.
+ *
+ * Output: the chip is told that the wire has no room while the chardev's ring is full, so a guest that is
+ * faster than its reader waits for an empty transmitter as on a slow line, and nothing is lost.
+ *
+ * Input: the chardev keeps what it has until the chip has room. It keeps it too until the guest listens: a driver
+ * empties the FIFO when it opens the port, and what a script has piped in while the guest still boots must
+ * not go with it. A guest listens when it has raised RTS, as all drivers with a terminal behind them do; when the
+ * receive interrupt was on for a moment (not for the length of a probe); or when it does nothing else
+ * than look for input.
+ */
+#include "dev/serial.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "core/chardev.h"
+#include "core/clock.h"
+#include "core/vm.h"
+#include "dev/uart16550.h"
+
+#define SERIAL_LISTEN_NS 1000000 /* the receive interrupt is on for good, not for a probe */
+#define SERIAL_POLLS     16      /* reads of LSR in a row: more than a driver that sends makes */
+
+struct serial {
+	struct device dev;
+	struct region region;
+	struct irq irq;
+	struct uart16550 uart;
+	struct chardev *chardev;
+	struct timer timeout; /* the chip's */
+	struct timer listen;
+	/* Not the guest's to see, and not worth saving: at worst, input comes a moment sooner. */
+	uint64_t listen_at; /* clock ns from when IER means it; CLOCK_NEVER: receive interrupt off */
+	unsigned polls;
+};
+
+static void serial_irq(void *arg, bool level)
+{
+	struct serial *serial = arg;
+
+	irq_set(&serial->irq, level);
+}
+
+static bool serial_room(void *arg)
+{
+	struct serial *serial = arg;
+
+	return chardev_room(serial->chardev) > 0;
+}
+
+static void serial_send(void *arg, uint8_t byte)
+{
+	struct serial *serial = arg;
+
+	chardev_put(serial->chardev, byte);
+}
+
+static uint64_t serial_now(void *arg)
+{
+	struct serial *serial = arg;
+
+	return clock_now(&serial->dev.vm->clock);
+}
+
+static void serial_wake(void *arg, uint64_t deadline)
+{
+	struct serial *serial = arg;
+
+	timer_arm(&serial->timeout, deadline);
+}
+
+static const struct uart16550_ops serial_ops = {
+	.irq = serial_irq,
+	.room = serial_room,
+	.send = serial_send,
+	.now = serial_now,
+	.wake = serial_wake,
+};
+
+static bool serial_listens(struct serial *serial)
+{
+	if (serial->uart.state.mcr & UART_MCR_RTS || serial->polls >= SERIAL_POLLS)
+		return true;
+	if (serial->listen_at == CLOCK_NEVER)
+		return false;
+	return serial_now(serial) >= serial->listen_at;
+}
+
+/* With the device's lock held: moves input to the chip, as much as it takes. */
+static void serial_fill(struct serial *serial)
+{
+	uint8_t bytes[UART_FIFO];
+	unsigned room = uart16550_room(&serial->uart);
+	size_t n;
+
+	if (!serial->chardev || !room || !serial_listens(serial))
+		return;
+	n = chardev_get(serial->chardev, bytes, room);
+	for (size_t i = 0; i < n; i++)
+		uart16550_receive(&serial->uart, bytes[i], 0);
+}
+
+/* Keeps account of whether the guest listens. */
+static void serial_watch(struct serial *serial, const struct trap *trap)
+{
+	/* A guest that reads LSR for want of an empty transmitter does not look for input. */
+	if (trap->offset != UART_LSR || trap->write || !(trap->value & UART_LSR_THRE))
+		serial->polls = 0;
+	else if (serial->polls < SERIAL_POLLS)
+		serial->polls++;
+	if (!(serial->uart.state.ier & UART_IER_RX)) {
+		serial->listen_at = CLOCK_NEVER;
+	} else if (serial->listen_at == CLOCK_NEVER) {
+		serial->listen_at = serial_now(serial) + SERIAL_LISTEN_NS;
+		timer_arm(&serial->listen, serial->listen_at);
+	}
+}
+
+static void serial_trap(void *arg, struct trap *trap)
+{
+	struct serial *serial = arg;
+
+	if (trap->write)
+		uart16550_write(&serial->uart, trap->offset, trap->value);
+	else
+		trap->value = uart16550_read(&serial->uart, trap->offset);
+	serial_watch(serial, trap);
+	/* What makes room, or makes the guest a listener. Data written is neither, and much the most frequent. */
+	if (trap->offset != UART_DATA || !trap->write)
+		serial_fill(serial);
+}
+
+/* On the event loop's thread, as the next one. */
+static void serial_readable(void *arg)
+{
+	struct serial *serial = arg;
+
+	pthread_mutex_lock(&serial->dev.lock);
+	serial_fill(serial);
+	pthread_mutex_unlock(&serial->dev.lock);
+}
+
+static void serial_writable(void *arg)
+{
+	struct serial *serial = arg;
+
+	pthread_mutex_lock(&serial->dev.lock);
+	uart16550_writable(&serial->uart);
+	pthread_mutex_unlock(&serial->dev.lock);
+}
+
+/* Timers: with the device's lock held. */
+static void serial_timeout(void *arg)
+{
+	struct serial *serial = arg;
+
+	uart16550_tick(&serial->uart);
+}
+
+static void serial_listen(void *arg)
+{
+	serial_fill(arg);
+}
+
+static int serial_create(struct vm *vm, const char *name, const void *config, struct device **out, struct error *err)
+{
+	const struct serial_config *c = config;
+	struct serial *serial = calloc(1, sizeof(*serial));
+
+	if (!serial)
+		return error_set(err, -ENOMEM, "%s: no memory", name);
+	device_init(&serial->dev, &serial_type, vm, name);
+	device_region(&serial->dev, &serial->region, "serial", NR_UART_REGS, WIDTH_1, serial_trap);
+	device_irq(&serial->dev, &serial->irq, "serial", c->trigger);
+	uart16550_init(
+		&serial->uart, &serial_ops, serial, c->clock_hz ? c->clock_hz : SERIAL_CLOCK_HZ, c->out2_gates_irq);
+	timer_init(&serial->timeout, &vm->clock, serial_timeout, serial, &serial->dev.lock);
+	timer_init(&serial->listen, &vm->clock, serial_listen, serial, &serial->dev.lock);
+	serial->listen_at = CLOCK_NEVER;
+	serial->chardev = c->console ? vm->console : c->chardev;
+	if (serial->chardev) {
+		serial->chardev->readable = serial_readable;
+		serial->chardev->readable_arg = serial;
+		serial->chardev->writable = serial_writable;
+		serial->chardev->writable_arg = serial;
+	}
+	*out = &serial->dev;
+	return 0;
+}
+
+static void serial_reset(struct device *dev)
+{
+	struct serial *serial = container_of(dev, struct serial, dev);
+
+	serial->listen_at = CLOCK_NEVER;
+	serial->polls = 0;
+	uart16550_sync(&serial->uart);
+}
+
+/* After a restore: pin and timer follow from the state. */
+static void serial_start(struct device *dev)
+{
+	struct serial *serial = container_of(dev, struct serial, dev);
+
+	pthread_mutex_lock(&dev->lock);
+	uart16550_sync(&serial->uart);
+	serial_fill(serial);
+	pthread_mutex_unlock(&dev->lock);
+}
+
+static void serial_destroy(struct device *dev)
+{
+	struct serial *serial = container_of(dev, struct serial, dev);
+
+	if (serial->chardev) {
+		serial->chardev->readable = NULL;
+		serial->chardev->writable = NULL;
+	}
+	timer_cancel(&serial->timeout);
+	timer_cancel(&serial->listen);
+	device_fini(dev);
+	free(serial);
+}
+
+const struct device_type serial_type = {
+	.name = "serial",
+	.acpi_hid = "PNP0501",
+	.fdt_compatible = "ns16550a",
+	.drivers = "serial",
+	.state = uart16550_fields,
+	.state_offset = offsetof(struct serial, uart.state),
+	.create = serial_create,
+	.start = serial_start,
+	.reset = serial_reset,
+	.destroy = serial_destroy,
+};

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test_serial.c - the serial port on a bus: output that waits for a slow reader, input that waits for the guest. */
+#include "dev_rig.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "core/chardev.h"
+#include "dev/serial.h"
+#include "dev/uart16550.h"
+
+#define CHAR_NS (10 * NSEC_PER_SEC / 115200) /* 8N1 at divisor 1 */
+
+static struct rig *serial_rig(struct chardev *chardev)
+{
+	struct rig *rig = rig_new(0);
+	struct serial_config config = { .chardev = chardev };
+
+	rig_add(rig, &serial_type, &config);
+	return rig;
+}
+
+static void test_serial_nowhere(void **state)
+{
+	struct rig *rig = serial_rig(NULL);
+
+	for (unsigned i = 0; i < 100000; i++)
+		rig_write(rig, 0, UART_DATA, 1, 'x');
+	assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0x60);
+	assert_int_equal(rig_read(rig, 0, UART_SCR, 1), 0);
+	rig_write(rig, 0, UART_SCR, 1, 0x5a);
+	/* Wider accesses are cut into bytes by the bus. */
+	assert_int_equal(rig_read(rig, 0, UART_MSR, 2), 0x5ab0);
+	rig_restore(rig);
+	assert_int_equal(rig_read(rig, 0, UART_SCR, 1), 0x5a);
+	device_reset(rig->dev);
+	assert_int_equal(rig_read(rig, 0, UART_SCR, 1), 0);
+	rig_free(rig);
+}
+
+static void test_serial_input(void **state)
+{
+	struct chardev chardev;
+	struct rig *rig;
+	char text[101];
+
+	assert_int_equal(chardev_init(&chardev, NULL, -1, -1), 0);
+	rig = serial_rig(&chardev);
+	for (unsigned i = 0; i < 100; i++)
+		text[i] = 'a' + i % 26;
+	/* What is there before the guest listens survives a driver's opening of the port. */
+	assert_int_equal(chardev_feed(&chardev, (uint8_t *)text, 100), 100);
+	rig_write(rig, 0, UART_IIR_FCR, 1, 0x07);
+	rig_write(rig, 0, UART_IER, 1, 0x0f);
+	rig_write(rig, 0, UART_IER, 1, 0x00);
+	rig_read(rig, 0, UART_LSR, 1);
+	rig_read(rig, 0, UART_DATA, 1);
+	clock_step(&rig->vm.clock, NSEC_PER_SEC);
+	assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0x60);
+	/* It comes with RTS, as much as fits, and the rest as it is read. */
+	rig_write(rig, 0, UART_IER, 1, UART_IER_RX);
+	rig_write(rig, 0, UART_MCR, 1, UART_MCR_RTS);
+	assert_true(rig_level(rig, 0));
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0x61);
+		assert_int_equal(rig_read(rig, 0, UART_DATA, 1), text[i]);
+	}
+	assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0x60);
+	assert_false(rig_level(rig, 0));
+	/* Later input comes by itself; below the trigger, after the timeout. */
+	rig_write(rig, 0, UART_IIR_FCR, 1, 0x81);
+	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"z", 1), 1);
+	assert_false(rig_level(rig, 0));
+	clock_step(&rig->vm.clock, 4 * CHAR_NS + 100);
+	assert_true(rig_level(rig, 0));
+	assert_int_equal(rig_read(rig, 0, UART_IIR_FCR, 1), 0xcc);
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'z');
+	assert_false(rig_level(rig, 0));
+	rig_free(rig);
+	chardev_fini(&chardev);
+}
+
+/* Guests that know nothing of RTS: by interrupt, and by polling. */
+static void test_serial_listeners(void **state)
+{
+	struct chardev chardev;
+	struct rig *rig;
+	unsigned polls = 0;
+
+	assert_int_equal(chardev_init(&chardev, NULL, -1, -1), 0);
+	rig = serial_rig(&chardev);
+	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"ab", 2), 2);
+	rig_write(rig, 0, UART_IER, 1, UART_IER_RX);
+	assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0x60);
+	clock_step(&rig->vm.clock, 2000000);
+	assert_true(rig_level(rig, 0));
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'a');
+	assert_true(rig_level(rig, 0));
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'b');
+	assert_false(rig_level(rig, 0));
+	rig_write(rig, 0, UART_IER, 1, 0);
+	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"c", 1), 1);
+	while (!(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR))
+		assert_true(++polls < 100);
+	assert_true(polls > 1);
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'c');
+	rig_free(rig);
+	chardev_fini(&chardev);
+}
+
+static void *run_loop(void *arg)
+{
+	loop_run(arg);
+	return NULL;
+}
+
+/* A reader that does not read: nothing is lost, and nobody waits but by the transmitter's status. */
+static void test_serial_slow_reader(void **state)
+{
+	struct rig *rig = rig_new(0);
+	struct serial_config config = { .console = true };
+	static uint8_t buf[4096];
+	struct chardev chardev;
+	unsigned written = 0, got = 0, waited = 0;
+	pthread_t thread;
+	int fds[2];
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	assert_int_equal(chardev_init(&chardev, &rig->vm.loop, -1, fds[1]), 0);
+	rig->vm.console = &chardev;
+	rig_add(rig, &serial_type, &config);
+	assert_int_equal(thread_start(&thread, "loop", run_loop, &rig->vm.loop), 0);
+	rig_write(rig, 0, UART_IIR_FCR, 1, 0x01);
+	rig_write(rig, 0, UART_IER, 1, UART_IER_TX);
+	while (rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE) {
+		for (unsigned i = 0; i < UART_FIFO; i++)
+			rig_write(rig, 0, UART_DATA, 1, written++ % 251);
+		assert_true(written < 4 * CHARDEV_OUT_SIZE);
+	}
+	assert_true(written > CHARDEV_OUT_SIZE);
+	/* The reader comes to life. */
+	while (got < written) {
+		ssize_t n = read(fds[0], buf, sizeof(buf));
+
+		assert_true(n > 0);
+		for (ssize_t i = 0; i < n; i++)
+			assert_int_equal(buf[i], got++ % 251);
+	}
+	assert_int_equal(got, written);
+	assert_int_equal(chardev.dropped, 0);
+	while (!(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE) && waited++ < 1000)
+		usleep(1000);
+	assert_true(rig_level(rig, 0));
+	loop_quit(&rig->vm.loop);
+	pthread_join(thread, NULL);
+	chardev_fini(&chardev);
+	rig_free(rig);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/* Waiting for the transmitter is not looking for input: what is typed ahead stays where it is. */
+static void test_serial_blocked(void **state)
+{
+	struct chardev chardev;
+	struct rig *rig;
+	int fds[2];
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	/* No loop: nothing leaves the ring. */
+	assert_int_equal(chardev_init(&chardev, NULL, -1, fds[1]), 0);
+	rig = serial_rig(&chardev);
+	while (rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE)
+		rig_write(rig, 0, UART_DATA, 1, 'x');
+	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"a", 1), 1);
+	for (unsigned i = 0; i < 1000; i++)
+		assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0);
+	rig_free(rig);
+	chardev_fini(&chardev);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void test_serial_reset(void **state)
+{
+	struct rig *rig = serial_rig(NULL);
+
+	rig_write(rig, 0, UART_IER, 1, UART_IER_TX);
+	assert_true(rig_level(rig, 0));
+	device_reset(rig->dev);
+	assert_false(rig_level(rig, 0));
+	rig_write(rig, 0, UART_IER, 1, UART_IER_TX);
+	assert_true(rig_level(rig, 0));
+	assert_int_equal(rig_rises(rig, 0), 2);
+	/* A restored chip drives its wire as it did. */
+	rig_restore(rig);
+	assert_true(rig_level(rig, 0));
+	rig_free(rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_serial_nowhere),
+		cmocka_unit_test(test_serial_input),
+		cmocka_unit_test(test_serial_listeners),
+		cmocka_unit_test(test_serial_slow_reader),
+		cmocka_unit_test(test_serial_blocked),
+		cmocka_unit_test(test_serial_reset),
+	};
+
+	return cmocka_run_group_tests(tests, rig_group_setup, rig_group_teardown);
+}
