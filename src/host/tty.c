@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* tty.c - raw mode with a way back, and the Ctrl-A escapes. */
+#include "host/tty.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+
+#define CTRL_A 0x01
+
+/*
+ * The one mutable static: a crash leaves no other way to the terminal's settings than what a signal handler can
+ * reach without arguments. Written before `crash_fd` is, read only after.
+ */
+static struct termios crash_saved;
+static volatile sig_atomic_t crash_fd = -1;
+
+/* What kills by default and can be caught: crashes, and what somebody may send. */
+static const int deadly[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP, SIGQUIT, SIGXCPU, SIGALRM,
+	SIGVTALRM, SIGPROF, SIGUSR1, SIGUSR2 };
+_Static_assert(sizeof(deadly) / sizeof(deadly[0]) == TTY_DEADLY, "room for what each did before");
+
+static void restore_and_die(int sig)
+{
+	if (crash_fd >= 0)
+		tcsetattr(crash_fd, TCSANOW, &crash_saved);
+	/* SA_RESETHAND: now the default action, with the core dump that it brings. */
+	raise(sig);
+}
+
+static void catch_deadly(struct tty *tty)
+{
+	const struct sigaction act = { .sa_handler = restore_and_die, .sa_flags = (int)SA_RESETHAND };
+
+	for (size_t i = 0; i < TTY_DEADLY; i++) {
+		sigaction(deadly[i], NULL, &tty->deadly[i]);
+		if (tty->deadly[i].sa_handler != SIG_IGN)
+			sigaction(deadly[i], &act, NULL);
+	}
+}
+
+bool tty_in_background(int fd)
+{
+	/* -1: not our controlling terminal, as with an init's shell; nobody is stopped for using that. */
+	pid_t foreground = isatty(fd) ? tcgetpgrp(fd) : -1;
+
+	return foreground >= 0 && foreground != getpgrp();
+}
+
+void tty_raw(struct tty *tty, int fd)
+{
+	struct termios raw;
+
+	tty->fd = -1;
+	tty->escape = false;
+	/* In the background it is somebody else's just now. */
+	if (!isatty(fd) || tcgetattr(fd, &tty->saved) || tty_in_background(fd))
+		return;
+	crash_saved = tty->saved;
+	crash_fd = fd;
+	catch_deadly(tty);
+	tty->fd = fd;
+	raw = tty->saved;
+	cfmakeraw(&raw);
+	/* Output keeps its processing: messages of ours and of a shell in the pipeline want their "\n" whole. */
+	raw.c_oflag = tty->saved.c_oflag;
+	(void)tcsetattr(fd, TCSANOW, &raw);
+}
+
+void tty_restore(struct tty *tty)
+{
+	if (tty->fd < 0)
+		return;
+	/* At once: output was processed the same way all the time, and a line that is stuck must not hold us up. */
+	while (tcsetattr(tty->fd, TCSANOW, &tty->saved) && errno == EINTR)
+		;
+	crash_fd = -1;
+	for (size_t i = 0; i < TTY_DEADLY; i++)
+		sigaction(deadly[i], &tty->deadly[i], NULL);
+	tty->fd = -1;
+}
+
+size_t tty_filter(void *arg, uint8_t *bytes, size_t n)
+{
+	struct tty *tty = arg;
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		uint8_t byte = bytes[i];
+
+		if (!tty->escape) {
+			if (byte == CTRL_A)
+				tty->escape = true;
+			else
+				bytes[kept++] = byte;
+			continue;
+		}
+		tty->escape = false;
+		switch (byte) {
+		case 'x':
+			tty->quit(tty->arg);
+			break;
+		case 'a':
+		case CTRL_A:
+			bytes[kept++] = CTRL_A;
+			break;
+		default:
+			/* Not an escape of ours: the key is dropped, as with a terminal multiplexer. */
+			break;
+		}
+	}
+	return kept;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * kvm.h - the only code that knows /dev/kvm: a machine's KVM side, its vCPUs, and the bus's listener.
+ */
+#ifndef TRAPLINE_KVM_KVM_H
+#define TRAPLINE_KVM_KVM_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bus/bus.h"
+#include "core/clock.h"
+#include "core/error.h"
+#include "core/run.h"
+#include "core/vm.h"
+
+#define KVM_SLOTS 512
+
+struct kvm_coalesced_mmio_ring;
+struct kvm;
+
+struct vcpu {
+	struct runner runner;
+	struct initiator from;
+	struct kvm *kvm;
+	unsigned index;
+	int fd;
+	struct kvm_run *run; /* shared with the kernel; mapped run_size bytes */
+	pthread_t thread;
+	bool started;
+	uint64_t exits; /* to user space */
+	void *power_on; /* the architecture's: state to restore at reset */
+	char name[16];
+};
+
+struct kvm {
+	int dev, fd;
+	struct vm *vm;
+	size_t run_size;
+	struct vcpu *vcpus;
+	unsigned nr_vcpus;
+	struct bus_listener listener;
+	uint64_t slots[KVM_SLOTS / 64]; /* bitmap of those in use; under the bus's edit lock */
+	unsigned max_slots;
+
+	/* The ring of posted writes: one a VM, filled by all vCPUs, drained before any access is served. */
+	struct kvm_coalesced_mmio_ring *ring; /* NULL: this KVM has none, or no vCPU yet */
+	uint32_t ring_entries;
+	unsigned ring_page;
+	bool ring_pio;
+	pthread_mutex_t ring_lock; /* consumers; taken only when the ring is not empty; outside any device's lock */
+	struct initiator posted;   /* in whose name they are served; under ring_lock */
+	unsigned zones;            /* coalesced regions; atomic */
+	struct timer ring_timer;
+};
+
+/* One capability that a machine needs, and what for, so that a KVM which lacks it can be named. */
+struct kvm_need {
+	int cap;
+	const char *name, *why;
+};
+
+/*
+ * Opens `path` (usually /dev/kvm), checks the API version and the `needs` (ended by a NULL name), makes the VM
+ * and listens to the bus, so that every RAM region gets its slot. 0 or -errno; kvm_close() undoes any part.
+ */
+int kvm_open(struct kvm *kvm, struct vm *vm, const char *path, const struct kvm_need *needs, struct error *err)
+	__attribute__((warn_unused_result));
+void kvm_close(struct kvm *kvm);
+
+/* Takes the VM's interrupts: lines by KVM_IRQ_LINE, messages by KVM_SIGNAL_MSI. After the irqchip is made. */
+void kvm_take_irqs(struct kvm *kvm);
+
+/* Makes `n` vCPUs and maps their shared pages; no thread yet. */
+int kvm_make_vcpus(struct kvm *kvm, unsigned n, struct error *err) __attribute__((warn_unused_result));
+/* Starts and ends their threads; they begin parked. */
+int kvm_start_vcpus(struct kvm *kvm, struct error *err) __attribute__((warn_unused_result));
+void kvm_join_vcpus(struct kvm *kvm);
+
+/* Serves what the kernel has queued of posted writes. From any registered thread, never inside a handler. */
+void kvm_drain_posted(struct kvm *kvm);
+
+/* listener.c's side of kvm_open(): fills in kvm->listener. */
+void kvm_listener_init(struct kvm *kvm);
+
+/* A KVM_CHECK_EXTENSION on the VM (or on the device, before there is one): 0 where the kernel knows it not. */
+int kvm_check(const struct kvm *kvm, int cap);
+
+#endif

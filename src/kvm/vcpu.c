@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * vcpu.c - a thread a vCPU: enter the guest, serve the exit by one call of the bus, again.
+ *
+ * An exit for a port or memory access is *pending* until the next KVM_RUN: only then does KVM put a read's
+ * value into the guest's registers. So before a vCPU parks it completes what is pending (KVM_RUN with
+ * immediate_exit set), or a reset would write new registers and KVM the old answer over them.
+ */
+#include "kvm/kvm.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "core/thread.h"
+
+static void set_immediate_exit(struct vcpu *vcpu, uint8_t on)
+{
+	__atomic_store_n(&vcpu->run->immediate_exit, on, __ATOMIC_SEQ_CST);
+}
+
+static void kick(struct runner *runner)
+{
+	struct vcpu *vcpu = container_of(runner, struct vcpu, runner);
+
+	set_immediate_exit(vcpu, 1);
+	if (__atomic_load_n(&vcpu->started, __ATOMIC_ACQUIRE))
+		pthread_kill(vcpu->thread, KICK_SIGNAL);
+}
+
+static void serve_io(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	bus_access(vcpu->kvm->vm->bus, &vcpu->from, SPACE_PIO, run->io.port, (uint8_t *)run + run->io.data_offset,
+		run->io.size, run->io.count, run->io.direction == KVM_EXIT_IO_OUT);
+}
+
+static void serve_mmio(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	bus_access(vcpu->kvm->vm->bus, &vcpu->from, SPACE_MMIO, run->mmio.phys_addr, run->mmio.data, run->mmio.len, 1,
+		run->mmio.is_write);
+}
+
+static void serve_internal_error(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+	static const char *const kinds[] = {
+		[KVM_INTERNAL_ERROR_EMULATION] = "an instruction that KVM cannot emulate",
+		[KVM_INTERNAL_ERROR_SIMUL_EX] = "simultaneous exceptions",
+		[KVM_INTERNAL_ERROR_DELIVERY_EV] = "an event that cannot be delivered",
+		[KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON] = "an unexpected hardware exit",
+	};
+	unsigned kind = run->internal.suberror;
+
+	vm_stop(vcpu->kvm->vm, REASON_KVM_ERROR, "%s: KVM internal error %u: %s", vcpu->name, kind,
+		kind < sizeof(kinds) / sizeof(kinds[0]) && kinds[kind] ? kinds[kind] : "of an unknown kind");
+}
+
+/* What a guest asks of KVM itself: on x86 by Hyper-V's registers, elsewhere by firmware calls. */
+static void serve_system_event(struct vcpu *vcpu)
+{
+	struct vm *vm = vcpu->kvm->vm;
+
+	switch (vcpu->run->system_event.type) {
+	case KVM_SYSTEM_EVENT_SHUTDOWN:
+		run_request(&vm->run, REASON_POWER_OFF);
+		break;
+	case KVM_SYSTEM_EVENT_RESET:
+		run_request(&vm->run, REASON_RESET);
+		break;
+	case KVM_SYSTEM_EVENT_CRASH:
+		run_request(&vm->run, REASON_PANIC);
+		break;
+	default:
+		vm_stop(vm, REASON_KVM_ERROR, "%s: KVM system event of unknown type %u", vcpu->name,
+			vcpu->run->system_event.type);
+	}
+}
+
+static void serve_exit(struct vcpu *vcpu)
+{
+	struct vm *vm = vcpu->kvm->vm;
+	struct kvm_run *run = vcpu->run;
+
+	kvm_drain_posted(vcpu->kvm);
+	vcpu->exits++;
+	switch (run->exit_reason) {
+	case KVM_EXIT_IO:
+		serve_io(vcpu);
+		break;
+	case KVM_EXIT_MMIO:
+		serve_mmio(vcpu);
+		break;
+	case KVM_EXIT_SHUTDOWN:
+		run_request(&vm->run, REASON_TRIPLE_FAULT);
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		serve_internal_error(vcpu);
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		vm_stop(vm, REASON_KVM_ERROR, "%s: KVM cannot enter the guest: hardware reason 0x%llx", vcpu->name,
+			(unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+		break;
+	case KVM_EXIT_SYSTEM_EVENT:
+		serve_system_event(vcpu);
+		break;
+	case KVM_EXIT_INTR:
+	case KVM_EXIT_IRQ_WINDOW_OPEN:
+		break;
+	default:
+		vm_stop(vm, REASON_KVM_ERROR, "%s: KVM exit of unknown reason %u", vcpu->name, run->exit_reason);
+	}
+	bus_throttle(vm->bus);
+}
+
+/* One KVM_RUN and what it asks for. False: it was interrupted and nothing is pending. */
+static bool enter_guest(struct vcpu *vcpu)
+{
+	if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+		serve_exit(vcpu);
+		return true;
+	}
+	/* EAGAIN: a secondary vCPU that was woken but has not been started by the guest. */
+	if (errno != EINTR && errno != EAGAIN)
+		vm_stop(vcpu->kvm->vm, REASON_KVM_ERROR, "%s: KVM_RUN: %s", vcpu->name, strerror(errno));
+	return false;
+}
+
+static void complete(struct runner *runner)
+{
+	struct vcpu *vcpu = container_of(runner, struct vcpu, runner);
+
+	/* An access in several pieces (one that crosses a page) exits again for each; that ends with the instruction. */
+	do
+		set_immediate_exit(vcpu, 1);
+	while (enter_guest(vcpu));
+}
+
+static void *vcpu_thread(void *arg)
+{
+	struct vcpu *vcpu = arg;
+
+	for (;;) {
+		/*
+		 * Clear, then look: a kick that this overwrites had its reason published before, so it is seen
+		 * here; one that comes later makes KVM_RUN return at once.
+		 */
+		set_immediate_exit(vcpu, 0);
+		if (run_interrupted(vcpu->runner.run) && !run_enter(&vcpu->runner))
+			break;
+		enter_guest(vcpu);
+	}
+	return NULL;
+}
+
+int kvm_make_vcpus(struct kvm *kvm, unsigned n, struct error *err)
+{
+	kvm->vcpus = calloc(n, sizeof(*kvm->vcpus));
+	if (!kvm->vcpus)
+		return error_set(err, -ENOMEM, "no memory for %u vCPUs", n);
+	for (unsigned i = 0; i < n; i++) {
+		struct vcpu *vcpu = &kvm->vcpus[i];
+		void *page;
+
+		vcpu->kvm = kvm;
+		vcpu->index = i;
+		snprintf(vcpu->name, sizeof(vcpu->name), "vcpu%u", i);
+		vcpu->fd = ioctl(kvm->fd, KVM_CREATE_VCPU, (unsigned long)i);
+		kvm->nr_vcpus = i + 1;
+		if (vcpu->fd < 0)
+			return error_set(err, -errno, "KVM refuses vCPU %u: %s", i, strerror(errno));
+		page = mmap(NULL, kvm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+		if (page == MAP_FAILED)
+			return error_set(err, -errno, "vCPU %u's shared page: %s", i, strerror(errno));
+		vcpu->run = page;
+		vcpu->from.name = vcpu->name;
+		bus_attach(kvm->vm->bus, &vcpu->from);
+	}
+	if (kvm->ring_page) {
+		uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE);
+
+		kvm->ring = (void *)((uint8_t *)kvm->vcpus[0].run + (size_t)kvm->ring_page * page);
+		kvm->ring_entries = (page - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio);
+	}
+	return 0;
+}
+
+void kvm_join_vcpus(struct kvm *kvm)
+{
+	run_stop(&kvm->vm->run);
+	/* All leave before any is joined: a vCPU that still ends its handler must not kick a thread that is gone. */
+	for (unsigned i = 0; i < kvm->nr_vcpus; i++) {
+		if (kvm->vcpus[i].started)
+			run_leave(&kvm->vm->run, &kvm->vcpus[i].runner);
+	}
+	for (unsigned i = 0; i < kvm->nr_vcpus; i++) {
+		if (kvm->vcpus[i].started)
+			pthread_join(kvm->vcpus[i].thread, NULL);
+		kvm->vcpus[i].started = false;
+	}
+}
+
+int kvm_start_vcpus(struct kvm *kvm, struct error *err)
+{
+	for (unsigned i = 0; i < kvm->nr_vcpus; i++) {
+		struct vcpu *vcpu = &kvm->vcpus[i];
+		int r;
+
+		vcpu->runner.kick = kick;
+		vcpu->runner.complete = complete;
+		run_join(&kvm->vm->run, &vcpu->runner);
+		r = thread_start(&vcpu->thread, vcpu->name, vcpu_thread, vcpu);
+		if (r) {
+			run_leave(&kvm->vm->run, &vcpu->runner);
+			kvm_join_vcpus(kvm);
+			return error_set(err, r, "cannot start vCPU %u's thread: %s", i, strerror(-r));
+		}
+		__atomic_store_n(&vcpu->started, true, __ATOMIC_RELEASE);
+	}
+	return 0;
+}
