@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * arch.h - what an architecture must say of itself: where RAM lies, which devices stand where, how a kernel is
+ * loaded and a CPU started. Everything else is common.
+ *
+ * The first half builds a machine and needs no KVM, so any architecture's machine can be built, listed and
+ * driven on any host. The second half exists only where the host can run it.
+ */
+#ifndef TRAPLINE_ARCH_ARCH_H
+#define TRAPLINE_ARCH_ARCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/status.h"
+#include "core/vm.h"
+#include "pci/pci.h"
+
+struct kvm;
+struct kvm_need;
+struct vcpu;
+
+/* What the user asked for. Strings are the caller's and outlive the machine. */
+struct guest_config {
+	const char *kernel; /* path; never NULL once options are resolved */
+	const char *initrd; /* NULL: none */
+	const char *params; /* appended to the defaults; NULL: none */
+	uint64_t ram;       /* bytes */
+	unsigned cpus;
+	bool pci_test; /* the test-only PCI function */
+};
+
+/* An architecture's own half of a machine. */
+struct board;
+
+/* For --dry-run and messages. */
+struct board_info {
+	const char *kernel_kind; /* "ELF with a PVH note" */
+	const char *boot_way;    /* "PVH" */
+	uint64_t entry;          /* guest-physical address of the first instruction */
+	const char *cmdline;
+	const struct pci_bus *pci; /* NULL: this machine has none */
+};
+
+struct arch {
+	const char *name;                     /* "x86_64" */
+	const char *const *kernel_candidates; /* where a kernel is sought without -k; NULL-ended; %s: uname -r */
+
+	/* 0 or -errno with `status` USAGE: RAM or vCPU numbers that this machine cannot have on any host. */
+	int (*check)(const struct guest_config *config, struct error *err);
+	/* A board with its RAM on the bus and nothing else. */
+	int (*create)(struct vm *vm, const struct guest_config *config, struct board **out, struct error *err);
+	void (*destroy)(struct board *board); /* NULL is fine */
+	/* The machine table: makes, places and adds every device. */
+	int (*build)(struct board *board, struct error *err);
+	/* Opens and checks kernel and initrd, and keeps them open: a reset loads them again. */
+	int (*open_images)(struct board *board, struct error *err);
+	/* Writes kernel, initrd, tables and command line to guest memory. At start-up and at each reset. */
+	int (*load)(struct board *board, struct error *err);
+	void (*info)(struct board *board, struct board_info *info);
+
+	/* With KVM. */
+	const struct kvm_need *needs;
+	int (*kvm_irqchip)(struct board *board, struct kvm *kvm, struct error *err); /* before vCPUs, after memory */
+	int (*kvm_vcpu)(
+		struct board *board, struct vcpu *vcpu, struct error *err); /* once each: CPUID, power-on state */
+	/*
+	 * Chips and every vCPU to their power-on state: at start-up and at reset, *before* load(). KVM writes into
+	 * guest memory for a vCPU (kvmclock, stolen time) where the guest's last life asked it to, until that is undone.
+	 */
+	int (*kvm_reset)(struct board *board, struct kvm *kvm, struct error *err);
+	int (*kvm_enter)(
+		struct board *board, struct kvm *kvm, struct error *err); /* after load(): the boot CPU's start */
+};
+
+extern const struct arch arch_x86_64;
+
+#endif

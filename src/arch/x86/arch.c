@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* arch.c - x86-64's side of the contract in arch/arch.h. */
+#include <cpuid.h>
+#include <errno.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "arch/x86/board.h"
+#include "kvm/kvm.h"
+
+/* Below this not even a small kernel has room to unpack itself. */
+#define MIN_RAM (16ULL << 20)
+/* KVM's own bound for x86, and what the ACPI area holds tables for. */
+#define MAX_CPUS 1024
+
+/* Said on every command line; the user's own words come after, and win. */
+static const char default_cmdline[] = "console=ttyS0";
+
+static const char *const kernel_candidates[] = {
+	"./bzImage",
+	"./arch/x86/boot/bzImage",
+	"../../arch/x86/boot/bzImage",
+	"./vmlinux",
+	"/boot/vmlinuz-%s",
+	"/boot/bzImage-%s",
+	NULL,
+};
+
+static const struct kvm_need needs[] = {
+	{ KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP", "interrupt controllers in the kernel" },
+	{ KVM_CAP_PIT2, "KVM_CAP_PIT2", "a timer in the kernel" },
+	{ KVM_CAP_PIT_STATE2, "KVM_CAP_PIT_STATE2", "to reset the timer" },
+	{ KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY", "guest memory from user space" },
+	{ KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR", "real mode on older CPUs" },
+	{ KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID", "to say what CPUs the guest has" },
+	{ KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT", "to stop a vCPU; Linux 4.13 or later has it" },
+	{ KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI", "message-signalled interrupts" },
+	{ KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE", "to start and reset more than one vCPU" },
+	{ KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS", "to reset a vCPU" },
+	{ KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS", "to reset a vCPU" },
+	{ 0, NULL, NULL },
+};
+
+unsigned board_phys_bits(void)
+{
+	unsigned a, b, c, d;
+
+	return __get_cpuid(0x80000008, &a, &b, &c, &d) ? a & 0xff : 36;
+}
+
+static int check(const struct guest_config *config, struct error *err)
+{
+	uint64_t limit = 1ULL << board_phys_bits();
+
+	err->status = STATUS_USAGE;
+	if (config->ram < MIN_RAM)
+		return error_set(err, -EINVAL, "-m: %llu KiB is too little: at least 16 MiB",
+			(unsigned long long)(config->ram >> 10));
+	/* The hole's worth of RAM lies above 4 GiB. */
+	if (config->ram > limit - (LAYOUT_HOLE_END - LAYOUT_HOLE))
+		return error_set(err, -ERANGE, "-m: %llu GiB is beyond this CPU's address space of %llu GiB",
+			(unsigned long long)(config->ram >> 30), (unsigned long long)(limit >> 30));
+	if (config->ram & 0xfff)
+		return error_set(err, -EINVAL, "-m: not a multiple of 4 KiB");
+	if (config->cpus < 1)
+		return error_set(err, -EINVAL, "-c 0: a guest has at least one vCPU");
+	if (config->cpus > MAX_CPUS)
+		return error_set(err, -ERANGE, "-c %u: at most %u vCPUs", config->cpus, MAX_CPUS);
+	err->status = 0;
+	return 0;
+}
+
+static void destroy(struct board *board)
+{
+	if (!board)
+		return;
+	boot_close(&board->boot);
+	free(board->supported);
+	free(board->chips);
+	for (unsigned i = 0; i < board->nr_ram; i++)
+		bus_remove(board->vm->bus, &board->ram[i]);
+	bus_drain(board->vm->bus);
+	free(board);
+}
+
+static int add_ram(struct board *board, const struct memory_range *range, struct error *err)
+{
+	struct region *ram = &board->ram[board->nr_ram];
+	struct memory *memory;
+	int r = memory_new(range->size, &memory);
+
+	if (r)
+		return error_set(err, r, "no address space for %llu MiB of guest RAM: %s",
+			(unsigned long long)(range->size >> 20), strerror(-r));
+	*ram = (struct region){
+		.name = range->base ? "RAM above 4 GiB" : "RAM",
+		.kind = REGION_RAM,
+		.space = SPACE_MMIO,
+		.base = range->base,
+		.size = range->size,
+		.memory = memory,
+	};
+	r = bus_add(board->vm->bus, ram);
+	memory_put(memory); /* the region has its own reference now, or nobody has one */
+	if (r)
+		return error_set(err, r, "guest RAM at %#llx: %s", (unsigned long long)range->base, strerror(-r));
+	board->nr_ram++;
+	return 0;
+}
+
+static int create(struct vm *vm, const struct guest_config *config, struct board **out, struct error *err)
+{
+	struct memory_range ranges[LAYOUT_RAM_RANGES];
+	unsigned n = layout_ram(config->ram, ranges);
+	struct board *board = calloc(1, sizeof(*board));
+	int r = 0;
+
+	if (!board)
+		return error_set(err, -ENOMEM, "no memory for the board");
+	board->vm = vm;
+	board->config = *config;
+	vm->ram_size = config->ram;
+	for (unsigned i = 0; r == 0 && i < n; i++)
+		r = add_ram(board, &ranges[i], err);
+	if (r) {
+		destroy(board);
+		return r;
+	}
+	*out = board;
+	return 0;
+}
+
+static int open_images(struct board *board, struct error *err)
+{
+	const char *params = board->config.params;
+	int n = snprintf(board->cmdline, sizeof(board->cmdline), "%s%s%s", default_cmdline, params ? " " : "",
+		params ? params : "");
+
+	if (n >= (int)sizeof(board->cmdline)) {
+		err->status = STATUS_USAGE;
+		return error_set(err, -E2BIG, "-p: %d bytes of command line are too many: at most %zu", n,
+			sizeof(board->cmdline) - 1);
+	}
+	return boot_open(&board->boot, board->config.kernel, board->config.initrd, err);
+}
+
+static int load(struct board *board, struct error *err)
+{
+	struct memory_range map[LAYOUT_MAP_RANGES];
+	struct boot_config config = {
+		.cmdline = board->cmdline,
+		.map = map,
+		.nr_map = layout_map(board->config.ram, map),
+		.ram_is_zero = !board->loaded,
+	};
+	int r = board_describe(board, &config.rsdp, err);
+
+	if (r == 0)
+		r = boot_load(&board->boot, &board->vm->mem, &config, &board->entry, err);
+	board->loaded = true;
+	return r;
+}
+
+static void info(struct board *board, struct board_info *info)
+{
+	*info = (struct board_info){
+		.kernel_kind = board->boot.kernel.kind,
+		.boot_way = boot_way_name(board->boot.kernel.way),
+		.entry = board->boot.kernel.entry,
+		.cmdline = board->cmdline,
+		.pci = board->pci,
+	};
+}
+
+static int refused(struct error *err, const char *what)
+{
+	return error_set(err, -errno, "KVM refuses %s: %s", what, strerror(errno));
+}
+
+static int kvm_irqchip(struct board *board, struct kvm *kvm, struct error *err)
+{
+	uint64_t identity = LAYOUT_KVM_IDENTITY;
+	struct kvm_enable_cap x2apic = {
+		.cap = KVM_CAP_X2APIC_API,
+		.args = { KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK },
+	};
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	int r = cpuid_supported(kvm->dev, &board->supported, err);
+
+	if (r)
+		return r;
+	if (kvm_check(kvm, KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0 && ioctl(kvm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity))
+		return refused(err, "the identity map's address");
+	if (ioctl(kvm->fd, KVM_SET_TSS_ADDR, (unsigned long)LAYOUT_KVM_TSS))
+		return refused(err, "the TSS's address");
+	/* APIC ids beyond 8 bits. Where KVM has it not, it limits the number of vCPUs instead. */
+	if (kvm_check(kvm, KVM_CAP_X2APIC_API) > 0 && ioctl(kvm->fd, KVM_ENABLE_CAP, &x2apic))
+		return refused(err, "x2APIC ids");
+	if (ioctl(kvm->fd, KVM_CREATE_IRQCHIP, 0))
+		return refused(err, "to make the interrupt controllers");
+	if (ioctl(kvm->fd, KVM_CREATE_PIT2, &pit))
+		return refused(err, "to make the timer");
+	return chip_state_take(kvm->fd, &board->chips, err);
+}
+
+static int kvm_vcpu(struct board *board, struct vcpu *vcpu, struct error *err)
+{
+	bool tsc_deadline = kvm_check(vcpu->kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+	struct vcpu_state *state = NULL;
+	int r = cpuid_set(vcpu->fd, board->supported, vcpu->index, board->config.cpus, tsc_deadline, err);
+
+	if (r == 0)
+		r = vcpu_state_take(vcpu->kvm->dev, vcpu->fd, vcpu->index, &state, err);
+	vcpu->power_on = state;
+	return r;
+}
+
+static int kvm_reset(struct board *board, struct kvm *kvm, struct error *err)
+{
+	int r = chip_state_restore(kvm->fd, board->chips, err);
+
+	for (unsigned i = 0; r == 0 && i < kvm->nr_vcpus; i++)
+		r = vcpu_state_restore(kvm->vcpus[i].fd, kvm->vcpus[i].power_on, err);
+	return r;
+}
+
+static int kvm_enter(struct board *board, struct kvm *kvm, struct error *err)
+{
+	return vcpu_state_enter(kvm->vcpus[0].fd, &board->entry, err);
+}
+
+const struct arch arch_x86_64 = {
+	.name = "x86_64",
+	.kernel_candidates = kernel_candidates,
+	.check = check,
+	.create = create,
+	.destroy = destroy,
+	.build = board_build,
+	.open_images = open_images,
+	.load = load,
+	.info = info,
+	.needs = needs,
+	.kvm_irqchip = kvm_irqchip,
+	.kvm_vcpu = kvm_vcpu,
+	.kvm_reset = kvm_reset,
+	.kvm_enter = kvm_enter,
+};

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * machine.c - the x86-64 machine's data sheet: which device, which space, which address, which interrupt.
+ *
+ * docs/memory-map.md shows the same to users. Addresses of RAM and of what the kernel answers are in layout.h.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "arch/place.h"
+#include "arch/x86/board.h"
+#include "desc/acpi.h"
+#include "dev/acpi_pm.h"
+#include "dev/cmos.h"
+#include "dev/held.h"
+#include "dev/i8042.h"
+#include "dev/pcports.h"
+#include "dev/serial.h"
+#include "pci/host.h"
+#include "pci/testdev.h"
+
+#define IOAPIC_BASE 0xfec00000
+#define LAPIC_BASE  0xfee00000
+#define SCI         9
+#define ECAM_BUSES  (LAYOUT_ECAM_SIZE / PCI_ECAM_BUS_SIZE)
+
+#define PM_EVENT   0x600
+#define PM_CONTROL 0x604
+#define PM_TIMER   0x608
+#define PM_RESET   0x60c
+
+#define PCI_MEM32     0xd2000000ULL
+#define PCI_MEM32_END 0xfec00000ULL
+#define PCI_IO        0x6200ULL
+#define PCI_IO_END    0x10000ULL
+/* 64-bit BARs lie above all RAM, on a bound that suits large BARs. */
+#define PCI_MEM64_ALIGN (1ULL << 30)
+#define PCI_MEM64_SIZE  (16ULL << 30)
+
+/* The kernel's chips: nothing of ours answers there, and nothing else may stand there. */
+static const struct held_place kernel_chips[] = {
+	{ "pic1", SPACE_PIO, 0x20, 2 },
+	{ "pit", SPACE_PIO, 0x40, 4 },
+	{ "speaker", SPACE_PIO, 0x61, 1 },
+	{ "pic2", SPACE_PIO, 0xa0, 2 },
+	{ "elcr", SPACE_PIO, 0x4d0, 2 },
+	{ "ioapic", SPACE_MMIO, IOAPIC_BASE, 0x1000 },
+	{ "lapic and msi", SPACE_MMIO, LAPIC_BASE, 0x100000 },
+	{ "kvm's own", SPACE_MMIO, LAYOUT_KVM_IDENTITY, LAYOUT_KVM_END - LAYOUT_KVM_IDENTITY },
+};
+static const struct held_config kernel_config = { .places = kernel_chips,
+	.n = sizeof(kernel_chips) / sizeof(kernel_chips[0]) };
+
+static const struct serial_config console_config = { .console = true, .trigger = IRQ_EDGE, .out2_gates_irq = true };
+static const struct serial_config serial_config = { .trigger = IRQ_EDGE, .out2_gates_irq = true };
+
+/*
+ * Above RAM, where the guest's addresses go that far: a window that the CPU cannot reach would be worse than none.
+ */
+static struct pci_window mem64_window(const struct board *board)
+{
+	const struct region *last = &board->ram[board->nr_ram - 1];
+	uint64_t base = last->base + last->size, limit = 1ULL << board_phys_bits();
+
+	if (base < LAYOUT_HOLE_END)
+		base = LAYOUT_HOLE_END;
+	base = (base + PCI_MEM64_ALIGN - 1) & ~(PCI_MEM64_ALIGN - 1);
+	if (base >= limit || limit - base < PCI_MEM64_SIZE)
+		return (struct pci_window){ 0 };
+	return (struct pci_window){ base, PCI_MEM64_SIZE };
+}
+
+/* One line a device; `at` in the order in which the type declares its regions. */
+static int build_legacy(struct board *board, struct error *err)
+{
+	const struct cmos_config cmos_config = {
+		.ram_low = board->ram[0].size,
+		.ram_high = board->nr_ram > 1 ? board->ram[1].size : 0,
+	};
+	const struct pci_host_config host_config = {
+		.windows = {
+			.io = { PCI_IO, PCI_IO_END - PCI_IO },
+			.mem32 = { PCI_MEM32, PCI_MEM32_END - PCI_MEM32 },
+			.mem64 = mem64_window(board),
+		},
+		.ports = true,
+		.buses = ECAM_BUSES,
+		.gsi = { BOARD_GSI_PCI, BOARD_GSI_PCI + 1, BOARD_GSI_PCI + 2, BOARD_GSI_PCI + 3 },
+	};
+	const struct placement table[] = {
+		{ "kernel", &held_type, &kernel_config },
+		{ "i8042", &i8042_type, NULL, .at = { PIO(0x60), PIO(0x64) }, .irqs = { 1, 12 } },
+		{ "rtc", &cmos_type, &cmos_config, .at = { PIO(0x70) }, .irqs = { 8 } },
+		{ "post", &post_type, NULL, .at = { PIO(0x80) } },
+		{ "syscontrol", &syscontrol_type, NULL, .at = { PIO(0x92) } },
+		{ "serial0", &serial_type, &console_config, .at = { PIO(0x3f8) }, .irqs = { 4 } },
+		{ "serial1", &serial_type, &serial_config, .at = { PIO(0x2f8) }, .irqs = { 3 } },
+		{ "serial2", &serial_type, &serial_config, .at = { PIO(0x3e8) }, .irqs = { 4 } },
+		{ "serial3", &serial_type, &serial_config, .at = { PIO(0x2e8) }, .irqs = { 3 } },
+		{ "acpi-pm", &acpi_pm_type, NULL,
+			.at = { PIO(PM_EVENT), PIO(PM_CONTROL), PIO(PM_TIMER), PIO(PM_RESET) }, .irqs = { SCI } },
+		{ "pci", &pci_host_type, &host_config, .at = { PIO(0xcf8), PIO(0xcfc), MMIO(LAYOUT_ECAM) } },
+	};
+
+	return place_devices(board->vm, table, sizeof(table) / sizeof(table[0]), err);
+}
+
+/* PCI functions have a slot instead of addresses: their BARs are placed from the bridge's windows. */
+struct pci_placement {
+	const char *name;
+	const struct device_type *type;
+	unsigned slot;
+	bool wanted;
+};
+
+static int add_function(struct board *board, const struct pci_placement *line, struct error *err)
+{
+	/* The bus connects the wire, by slot and pin. */
+	const struct placement made = { .name = line->name, .type = line->type, .irqs = { IRQ_NONE } };
+	struct device *dev;
+	int r = place_devices(board->vm, &made, 1, err);
+
+	if (r)
+		return r;
+	dev = vm_device(board->vm, line->name);
+	r = pci_bus_add(board->pci, container_of(dev, struct pci_function, dev), line->slot, 0, err);
+	if (r)
+		vm_remove_device(dev);
+	return r;
+}
+
+int board_build(struct board *board, struct error *err)
+{
+	const struct pci_placement functions[] = {
+		{ "pci-test", &pci_test_type, 1, board->config.pci_test },
+	};
+	int r = build_legacy(board, err);
+
+	if (r)
+		return r;
+	board->pci = pci_host_bus(vm_device(board->vm, "pci"));
+	for (size_t i = 0; r == 0 && i < sizeof(functions) / sizeof(functions[0]); i++) {
+		if (functions[i].wanted)
+			r = add_function(board, &functions[i], err);
+	}
+	return r;
+}
+
+static struct acpi_block block_of(const struct device *dev, unsigned region)
+{
+	const struct region *r = dev->regions[region];
+
+	return (struct acpi_block){ .space = r->space, .base = r->base, .len = (uint8_t)r->size };
+}
+
+int board_describe(struct board *board, uint64_t *rsdp, struct error *err)
+{
+	const struct device *pm = vm_device(board->vm, "acpi-pm");
+	uint32_t *apic_ids = calloc(board->config.cpus, sizeof(*apic_ids));
+	struct acpi_platform platform = {
+		.apic_ids = apic_ids,
+		.nr_cpus = board->config.cpus,
+		.lapic_base = LAPIC_BASE,
+		.ioapic_base = IOAPIC_BASE,
+		.pic = true,
+		.timer_gsi = 2,
+		.sci = SCI,
+		.pm1_event = block_of(pm, ACPI_PM_EVENT),
+		.pm1_control = block_of(pm, ACPI_PM_CONTROL),
+		.pm_timer = block_of(pm, ACPI_PM_TIMER),
+		.reset = block_of(pm, ACPI_PM_RESET),
+		.reset_value = ACPI_PM_RESET_VALUE,
+		.s5 = ACPI_PM_S5,
+		.century = CMOS_CENTURY,
+		.boot_arch = ACPI_BOOT_LEGACY_DEVICES | ACPI_BOOT_8042 | ACPI_BOOT_NO_VGA | ACPI_BOOT_NO_ASPM,
+		.ecam_base = LAYOUT_ECAM,
+		.ecam_last_bus = ECAM_BUSES - 1,
+		.max_size = LAYOUT_ACPI_END - LAYOUT_ACPI,
+	};
+	struct acpi_tables tables;
+	int r;
+
+	if (!apic_ids)
+		return error_set(err, -ENOMEM, "no memory for the ACPI tables");
+	for (unsigned i = 0; i < board->config.cpus; i++)
+		apic_ids[i] = i;
+	r = acpi_build(&platform, board->vm, LAYOUT_ACPI, &tables, err);
+	free(apic_ids);
+	if (r)
+		return error_prefix(err, r, "ACPI tables");
+	*rsdp = tables.rsdp;
+	r = mem_write(&board->vm->mem, tables.gpa, tables.bytes, tables.length);
+	acpi_free(&tables);
+	return r ? error_set(err, r, "no RAM for the ACPI tables") : 0;
+}
