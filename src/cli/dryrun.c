@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* dryrun.c - the machine that would be built, for people and as JSON: read from the bus and the devices. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <string.h>
+
+static const char *const space_names[] = { [SPACE_PIO] = "pio", [SPACE_MMIO] = "mmio" };
+_Static_assert(sizeof(space_names) / sizeof(space_names[0]) == NR_SPACES, "a name for each space");
+
+static const char *const kind_names[] = {
+	[REGION_TRAP] = "trap",
+	[REGION_RAM] = "ram",
+	[REGION_ROM] = "rom",
+	[REGION_HELD] = "kernel",
+	[REGION_ALIAS] = "alias",
+};
+_Static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == NR_REGION_KINDS, "a name for each kind");
+
+static const char *owner_name(const struct region *region)
+{
+	const struct device *dev = region->owner;
+
+	return dev ? dev->name : "-";
+}
+
+/* Which widths get an answer: of memory all, of what the kernel holds none that we know. */
+static unsigned widths_of(const struct region *region)
+{
+	switch (region->kind) {
+	case REGION_TRAP:
+		return region->widths;
+	case REGION_HELD:
+		return 0;
+	default:
+		return WIDTH_ANY;
+	}
+}
+
+static void widths_text(const struct region *region, char text[16])
+{
+	unsigned n = 0, widths = widths_of(region);
+
+	for (unsigned width = 1; width <= 8; width *= 2) {
+		if (widths & width)
+			n += (unsigned)snprintf(text + n, 16 - n, "%s%u", n ? "," : "", width);
+	}
+	if (!n)
+		strcpy(text, "-");
+}
+
+/* "4" for one interrupt, "1,12" for two, "-" for none. */
+static void irqs_text(const struct device *dev, char *text, size_t size)
+{
+	size_t n = 0;
+
+	for (unsigned i = 0; dev && i < dev->nr_irqs && n < size; i++) {
+		if (dev->irqs[i]->router)
+			n += (size_t)snprintf(text + n, size - n, "%s%u", n ? "," : "", dev->irqs[i]->line);
+	}
+	if (!n)
+		snprintf(text, size, "-");
+}
+
+static void print_region(struct region *region, void *out)
+{
+	char widths[16], irqs[32];
+
+	widths_text(region, widths);
+	irqs_text(region->owner, irqs, sizeof(irqs));
+	fprintf(out, "  %#14" PRIx64 " - %#14" PRIx64 "  %-6s  %-12s  %-18s  %-7s  %s\n", region->base,
+		region->base + region->size - 1, kind_names[region->kind], owner_name(region), region->name, widths,
+		irqs);
+}
+
+void dry_run_text(const struct machine *m, FILE *out)
+{
+	const struct guest_config *guest = &m->config.guest;
+	struct board_info info;
+
+	m->config.arch->info(m->board, &info);
+	fprintf(out, "machine       %s, %u vCPU%s, %" PRIu64 " MiB of RAM\n", m->config.arch->name, guest->cpus,
+		guest->cpus == 1 ? "" : "s", guest->ram >> 20);
+	fprintf(out, "kernel        %s (%s, entered by %s at %#" PRIx64 ")\n", guest->kernel, info.kernel_kind,
+		info.boot_way, info.entry);
+	fprintf(out, "initrd        %s\n", guest->initrd ? guest->initrd : "none");
+	fprintf(out, "command line  %s\n", info.cmdline);
+	for (unsigned space = 0; space < NR_SPACES; space++) {
+		fprintf(out, "\n%s\n  %14s - %14s  %-6s  %-12s  %-18s  %-7s  %s\n",
+			space == SPACE_PIO ? "I/O ports" : "Memory", "first", "last", "kind", "device", "region",
+			"widths", "irq");
+		bus_for_each(m->vm.bus, (enum space)space, print_region, out);
+	}
+	if (info.pci) {
+		fprintf(out, "\nPCI\n");
+		for (unsigned i = 0; i < PCI_SLOTS * PCI_FUNCTIONS; i++) {
+			const struct pci_function *fn = info.pci->functions[i];
+
+			if (fn)
+				fprintf(out, "  00:%02x.%x  %04x:%04x  %s\n", i / PCI_FUNCTIONS, i % PCI_FUNCTIONS,
+					pci_get(fn, PCI_VENDOR_ID, 2), pci_get(fn, PCI_DEVICE_ID, 2), fn->dev.name);
+		}
+	}
+}
+
+static json_t *widths_json(const struct region *region)
+{
+	json_t *array = json_array();
+	unsigned widths = widths_of(region);
+
+	for (unsigned width = 1; width <= 8; width *= 2) {
+		if (widths & width)
+			json_array_append_new(array, json_integer((json_int_t)width));
+	}
+	return array;
+}
+
+/* Addresses are numbers: every JSON reader of the last decade takes 64-bit integers, and scripts compare them. */
+static void add_region(struct region *region, void *array)
+{
+	const struct device *dev = region->owner;
+
+	json_array_append_new(array,
+		json_pack("{s:s, s:I, s:I, s:s, s:o, s:s?, s:s?, s:s?}", "name", region->name, "base",
+			(json_int_t)region->base, "size", (json_int_t)region->size, "kind", kind_names[region->kind],
+			"widths", widths_json(region), "device", dev ? dev->name : NULL, "type",
+			dev ? dev->type->name : NULL, "drivers", dev ? dev->type->drivers : NULL));
+}
+
+static json_t *irqs_json(const struct device *dev)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < dev->nr_irqs; i++) {
+		const struct irq *irq = dev->irqs[i];
+
+		if (irq->router)
+			json_array_append_new(
+				array, json_pack("{s:s, s:i, s:s}", "name", irq->name, "line", (int)irq->line,
+					       "trigger", irq->trigger == IRQ_LEVEL ? "level" : "edge"));
+	}
+	return array;
+}
+
+static json_t *devices_json(const struct machine *m)
+{
+	json_t *array = json_array();
+
+	list_for_each (node, &m->vm.devices) {
+		const struct device *dev = container_of(node, struct device, node);
+
+		json_array_append_new(
+			array, json_pack("{s:s, s:s, s:s?, s:o}", "name", dev->name, "type", dev->type->name,
+				       "acpi_hid", dev->type->acpi_hid, "irqs", irqs_json(dev)));
+	}
+	return array;
+}
+
+static json_t *pci_json(const struct board_info *info)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; info->pci && i < PCI_SLOTS * PCI_FUNCTIONS; i++) {
+		const struct pci_function *fn = info->pci->functions[i];
+		char address[16];
+
+		if (!fn)
+			continue;
+		snprintf(address, sizeof(address), "0000:00:%02x.%x", i / PCI_FUNCTIONS, i % PCI_FUNCTIONS);
+		json_array_append_new(
+			array, json_pack("{s:s, s:i, s:i, s:i, s:s}", "address", address, "vendor",
+				       (int)pci_get(fn, PCI_VENDOR_ID, 2), "device", (int)pci_get(fn, PCI_DEVICE_ID, 2),
+				       "class", (int)pci_get(fn, PCI_CLASS_DEVICE, 2), "name", fn->dev.name));
+	}
+	return array;
+}
+
+int dry_run_json(const struct machine *m, FILE *out)
+{
+	const struct guest_config *guest = &m->config.guest;
+	json_t *root, *bus = json_object();
+	struct board_info info;
+	int r;
+
+	m->config.arch->info(m->board, &info);
+	for (unsigned space = 0; space < NR_SPACES; space++) {
+		json_t *array = json_array();
+
+		bus_for_each(m->vm.bus, (enum space)space, add_region, array);
+		json_object_set_new(bus, space_names[space], array);
+	}
+	root = json_pack("{s:s?, s:s, s:I, s:I, s:{s:s, s:s, s:s, s:I}, s:s?, s:s, s:o, s:o, s:o}", "name",
+		m->config.name, "arch", m->config.arch->name, "cpus", (json_int_t)guest->cpus, "ram",
+		(json_int_t)guest->ram, "kernel", "path", guest->kernel, "kind", info.kernel_kind, "boot",
+		info.boot_way, "entry", (json_int_t)info.entry, "initrd", guest->initrd, "cmdline", info.cmdline, "bus",
+		bus, "devices", devices_json(m), "pci", pci_json(&info));
+	if (!root)
+		return -EILSEQ;
+	r = json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF ? -EIO : 0;
+	json_decref(root);
+	return r;
+}

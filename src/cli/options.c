@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* options.c - parsing by a table, help from the same table, and the nearest name for a mistyped one. */
+#include "cli/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORD_MAX 48
+
+static unsigned min3(unsigned a, unsigned b, unsigned c)
+{
+	unsigned m = a < b ? a : b;
+
+	return m < c ? m : c;
+}
+
+/* Edits (insert, delete, replace) that turn a into b; both shorter than WORD_MAX. */
+static unsigned distance(const char *a, const char *b)
+{
+	unsigned row[WORD_MAX + 1];
+	size_t n = strlen(b);
+
+	for (unsigned j = 0; j <= n; j++)
+		row[j] = j;
+	for (unsigned i = 1; a[i - 1]; i++) {
+		unsigned corner = row[0];
+
+		row[0] = i;
+		for (unsigned j = 1; j <= n; j++) {
+			unsigned above = row[j];
+
+			row[j] = min3(above + 1, row[j - 1] + 1, corner + (a[i - 1] != b[j - 1]));
+			corner = above;
+		}
+	}
+	return row[n];
+}
+
+const char *options_nearest(const char *word, const char *const *names)
+{
+	unsigned best = 3; /* more edits than two are no typing error */
+	const char *nearest = NULL;
+
+	if (strlen(word) >= WORD_MAX)
+		return NULL;
+	for (; *names; names++) {
+		unsigned d = strlen(*names) < WORD_MAX ? distance(word, *names) : best;
+		/* A beginning of the name is near however much is left out. */
+		if (strlen(word) >= 3 && strncmp(word, *names, strlen(word)) == 0)
+			d = d < 1 ? d : 1;
+		if (d < best && d < strlen(word)) {
+			best = d;
+			nearest = *names;
+		}
+	}
+	return nearest;
+}
+
+int options_size(const char *text, uint64_t *bytes, struct error *err)
+{
+	static const char suffixes[] = "BKMGTP";
+	unsigned long long n;
+	unsigned shift = 20;
+	char *end;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (!isdigit((unsigned char)text[0]) || end == text)
+		return error_set(
+			err, -EINVAL, "'%s' is not a size: a number of MiB, or with a suffix B K M G T P", text);
+	if (*end) {
+		const char *suffix = strchr(suffixes, toupper((unsigned char)*end));
+
+		if (!suffix || end[1])
+			return error_set(err, -EINVAL, "'%s' is not a size: '%s' is none of the suffixes B K M G T P",
+				text, end);
+		shift = (unsigned)(suffix - suffixes) * 10;
+	}
+	if (errno == ERANGE || n > UINT64_MAX >> shift)
+		return error_set(err, -ERANGE, "'%s' is beyond the address space", text);
+	*bytes = n << shift;
+	return 0;
+}
+
+static int parse_count(const char *text, unsigned *count, struct error *err)
+{
+	unsigned long n;
+	char *end;
+
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (!isdigit((unsigned char)text[0]) || *end)
+		return error_set(err, -EINVAL, "'%s' is not a number", text);
+	if (errno || n > INT32_MAX)
+		return error_set(err, -ERANGE, "'%s' is too large", text);
+	*count = (unsigned)n;
+	return 0;
+}
+
+static int store(const struct option_spec *spec, const char *value, struct error *err)
+{
+	switch (spec->kind) {
+	case OPTION_FLAG:
+		*(bool *)spec->target = true;
+		return 0;
+	case OPTION_STRING:
+		*(const char **)spec->target = value;
+		return 0;
+	case OPTION_COUNT:
+		return parse_count(value, spec->target, err);
+	case OPTION_SIZE:
+		return options_size(value, spec->target, err);
+	default:
+		return -EINVAL;
+	}
+}
+
+static int unknown(const struct option_spec *specs, const char *word, size_t len, struct error *err)
+{
+	char name[WORD_MAX] = "";
+	const char *names[64], *nearest;
+	unsigned n = 0;
+
+	for (; specs->kind != OPTION_END && n < 63; specs++) {
+		if (specs->kind != OPTION_GROUP)
+			names[n++] = specs->name;
+	}
+	names[n] = NULL;
+	if (len < sizeof(name))
+		memcpy(name, word, len);
+	nearest = options_nearest(name, names);
+	error_set(err, -EINVAL, "unknown option '--%.*s'", (int)(len < 100 ? len : 100), word);
+	if (nearest)
+		error_hint(err, "did you mean '--%s'?", nearest);
+	else
+		error_hint(err, "--help lists the options");
+	return -EINVAL;
+}
+
+static const struct option_spec *find(const struct option_spec *specs, const char *name, size_t len, char letter)
+{
+	for (; specs->kind != OPTION_END; specs++) {
+		if (specs->kind == OPTION_GROUP)
+			continue;
+		if (name ? strlen(specs->name) == len && memcmp(specs->name, name, len) == 0 : specs->letter == letter)
+			return specs;
+	}
+	return NULL;
+}
+
+/* One argument that begins with '-', and where it takes one, its value. *i moves past what was used. */
+static int parse_one(const struct option_spec *specs, int argc, char **argv, int *i, struct error *err)
+{
+	const char *arg = argv[*i], *value = NULL;
+	bool is_long = arg[1] == '-';
+	size_t len = is_long ? strcspn(arg + 2, "=") : 1;
+	const struct option_spec *spec = find(specs, is_long ? arg + 2 : NULL, len, arg[1]);
+
+	if (!spec) {
+		if (is_long)
+			return unknown(specs, arg + 2, len, err);
+		error_set(err, -EINVAL, "unknown option '-%c'", arg[1]);
+		error_hint(err, "--help lists the options");
+		return -EINVAL;
+	}
+	if (is_long && arg[2 + len] == '=')
+		value = arg + 3 + len;
+	else if (!is_long && arg[2])
+		value = arg + 2;
+	if (spec->kind == OPTION_FLAG) {
+		if (value)
+			return error_set(err, -EINVAL, "option '%s' takes no value", arg);
+	} else if (!value) {
+		if (*i + 1 >= argc)
+			return error_set(err, -EINVAL, "option '%s' needs a value: %s", arg, spec->value);
+		value = argv[++*i];
+	}
+	(*i)++;
+	if (store(spec, value, err))
+		return spec->letter ? error_prefix(err, -EINVAL, "-%c", spec->letter)
+				    : error_prefix(err, -EINVAL, "--%s", spec->name);
+	return 0;
+}
+
+int options_parse(const struct option_spec *specs, int argc, char **argv, int *rest, struct error *err)
+{
+	bool only_words = false;
+	int i = 0, r;
+
+	*rest = 0;
+	while (i < argc) {
+		if (only_words || argv[i][0] != '-' || !argv[i][1]) {
+			argv[(*rest)++] = argv[i++];
+		} else if (strcmp(argv[i], "--") == 0) {
+			only_words = true;
+			i++;
+		} else {
+			r = parse_one(specs, argc, argv, &i, err);
+			if (r)
+				return r;
+		}
+	}
+	return 0;
+}
+
+void options_help(const struct option_spec *specs, FILE *out)
+{
+	for (; specs->kind != OPTION_END; specs++) {
+		char left[WORD_MAX * 2];
+		int n;
+
+		if (specs->kind == OPTION_GROUP) {
+			fprintf(out, "\n%s\n", specs->name);
+			continue;
+		}
+		n = snprintf(left, sizeof(left), "  %c%c%s --%s%s%s", specs->letter ? '-' : ' ',
+			specs->letter ? specs->letter : ' ', specs->letter ? "," : " ", specs->name,
+			specs->value ? " " : "", specs->value ? specs->value : "");
+		fprintf(out, "%-28s%s%s\n", left, n > 27 ? "\n                            " : "", specs->help);
+	}
+}

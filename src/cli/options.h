@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * options.h - command lines by a table: the parser, the grouped help and the "did you mean" are derived from it.
+ */
+#ifndef TRAPLINE_CLI_OPTIONS_H
+#define TRAPLINE_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "core/error.h"
+
+enum option_kind { OPTION_GROUP, OPTION_FLAG, OPTION_STRING, OPTION_COUNT, OPTION_SIZE, OPTION_END };
+
+struct option_spec {
+	enum option_kind kind;
+	char letter;       /* 0: none */
+	const char *name;  /* GROUP: its heading */
+	const char *value; /* what --help calls the value */
+	const char *help;
+	void *target; /* bool, const char *, unsigned, uint64_t (bytes) */
+};
+
+/*
+ * Fills in the targets. Arguments that are no options are left in argv, moved to its front, their number in *rest.
+ * 0, or -EINVAL with one line in `err`.
+ */
+int options_parse(const struct option_spec *specs, int argc, char **argv, int *rest, struct error *err)
+	__attribute__((warn_unused_result));
+void options_help(const struct option_spec *specs, FILE *out);
+
+/* The name in `names` (NULL-ended) that `word` may have meant, or NULL when none is near. */
+const char *options_nearest(const char *word, const char *const *names);
+
+/* "512" MiB, or with a suffix B K M G T P (powers of 1,024). 0, or -EINVAL / -ERANGE with one line in `err`. */
+int options_size(const char *text, uint64_t *bytes, struct error *err) __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* run.c - `trapline run`: options to a machine, and the machine's end to an exit status. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/find_kernel.h"
+#include "cli/options.h"
+
+#define DEFAULT_RAM  (256ULL << 20)
+#define DEFAULT_CPUS 1
+
+struct run_options {
+	struct machine_config machine;
+	const char *console;
+	bool dry_run, json, help;
+	char kernel[4096]; /* where a kernel was found, when none was named */
+};
+
+static int usage_error(struct error *err)
+{
+	err->status = STATUS_USAGE;
+	return STATUS_USAGE;
+}
+
+static int parse(struct run_options *o, int argc, char **argv, struct error *err)
+{
+	struct machine_config *m = &o->machine;
+	const struct option_spec specs[] = {
+		{ OPTION_GROUP, 0, "Guest:", NULL, NULL, NULL },
+		{ OPTION_STRING, 'k', "kernel", "FILE", "bzImage or ELF; default: the build tree's, then the host's",
+			&m->guest.kernel },
+		{ OPTION_STRING, 'i', "initrd", "FILE", "initial RAM disk", &m->guest.initrd },
+		{ OPTION_STRING, 'p', "params", "TEXT", "appended to the kernel's command line", &m->guest.params },
+		{ OPTION_SIZE, 'm', "mem", "SIZE", "RAM in MiB, or with a suffix B K M G T P; default: 256",
+			&m->guest.ram },
+		{ OPTION_COUNT, 'c', "cpus", "N", "vCPUs; default: 1", &m->guest.cpus },
+		{ OPTION_STRING, 0, "name", "NAME", "the guest's name, in messages", &m->name },
+		{ OPTION_GROUP, 0, "Console:", NULL, NULL, NULL },
+		{ OPTION_STRING, 0, "console", "KIND",
+			"serial: this terminal is the guest's first serial port (default)", &o->console },
+		{ OPTION_GROUP, 0, "Ends:", NULL, NULL, NULL },
+		{ OPTION_FLAG, 0, "no-reboot", NULL, "a reset ends the guest (status 16) instead of restarting it",
+			&m->no_reboot },
+		{ OPTION_GROUP, 0, "To look inside:", NULL, NULL, NULL },
+		{ OPTION_FLAG, 0, "dry-run", NULL, "print the machine that would be built, and run nothing",
+			&o->dry_run },
+		{ OPTION_FLAG, 0, "json", NULL, "with --dry-run: as JSON", &o->json },
+		{ OPTION_FLAG, 0, "debug", NULL, "tell of stages and resets, and at the end of traps, on stderr",
+			&m->debug },
+		{ OPTION_FLAG, 0, "pci-test", NULL, "add the PCI function that tests drive", &m->guest.pci_test },
+		{ OPTION_STRING, 0, "kvm-device", "FILE", "KVM's device file; default: /dev/kvm", &m->kvm_device },
+		{ OPTION_FLAG, 'h', "help", NULL, "print this", &o->help },
+		{ OPTION_END, 0, NULL, NULL, NULL, NULL },
+	};
+	int rest;
+
+	if (options_parse(specs, argc - 1, argv + 1, &rest, err))
+		return usage_error(err);
+	if (o->help) {
+		printf("usage: trapline run [options] [KERNEL]\n");
+		options_help(specs, stdout);
+		printf("\nIn the guest's console: Ctrl-A x quits, Ctrl-A a sends a Ctrl-A.\n"
+		       "Exit status: 0 power-off, 1 host failure, 2 usage, 3 kernel or initrd, 4 KVM,\n"
+		       "16 reset with --no-reboot, 18 triple fault with --no-reboot, 19 KVM error, 20 quit.\n");
+		return STATUS_OK;
+	}
+	if (rest > 1 || (rest == 1 && m->guest.kernel)) {
+		error_set(err, -EINVAL, "one kernel too many: '%s'", argv[rest]);
+		return usage_error(err);
+	}
+	if (rest == 1)
+		m->guest.kernel = argv[1];
+	return STATUS_OK;
+}
+
+static int check(struct run_options *o, struct error *err)
+{
+	static const char *const consoles[] = { "serial", NULL };
+
+	if (strcmp(o->console, "serial") != 0) {
+		const char *nearest = options_nearest(o->console, consoles);
+
+		error_set(err, -EINVAL, "--console %s: this version has 'serial' only", o->console);
+		if (nearest)
+			error_hint(err, "did you mean '%s'?", nearest);
+		return usage_error(err);
+	}
+	if (o->json && !o->dry_run) {
+		error_set(err, -EINVAL, "--json goes with --dry-run");
+		return usage_error(err);
+	}
+	if (!o->machine.guest.kernel) {
+		if (find_kernel(o->machine.arch->kernel_candidates, o->kernel, sizeof(o->kernel), err))
+			return err->status = STATUS_IMAGE;
+		o->machine.guest.kernel = o->kernel;
+	}
+	o->machine.dry_run = o->dry_run;
+	return STATUS_OK;
+}
+
+static int print_machine(const struct machine *machine, bool json, struct error *err)
+{
+	int r = 0;
+
+	if (json)
+		r = dry_run_json(machine, stdout);
+	else
+		dry_run_text(machine, stdout);
+	if (r == -EILSEQ) {
+		error_set(err, r, "--json: a path or the command line is not UTF-8");
+		return STATUS_USAGE;
+	}
+	if (r)
+		error_set(err, r, "cannot write the JSON: %s", strerror(errno));
+	return r ? STATUS_HOST : STATUS_OK;
+}
+
+static int run_machine(const struct run_options *o, struct error *err)
+{
+	struct machine *machine = calloc(1, sizeof(*machine));
+	int status;
+
+	if (!machine) {
+		error_set(err, -ENOMEM, "no memory for the machine");
+		return STATUS_HOST;
+	}
+	status = machine_up(machine, &o->machine, err);
+	if (status == STATUS_OK) {
+		if (o->dry_run)
+			status = print_machine(machine, o->json, err);
+		else
+			status = machine_run(machine, err);
+		machine_down(machine);
+	}
+	free(machine);
+	return status;
+}
+
+int cmd_run(int argc, char **argv, struct error *err)
+{
+	struct run_options o = {
+		.machine = {
+			.guest = { .ram = DEFAULT_RAM, .cpus = DEFAULT_CPUS },
+			.arch = &arch_x86_64,
+			.kvm_device = "/dev/kvm",
+		},
+		.console = "serial",
+	};
+	int status = parse(&o, argc, argv, err);
+
+	if (status != STATUS_OK || o.help)
+		return status;
+	status = check(&o, err);
+	if (status == STATUS_OK)
+		status = run_machine(&o, err);
+	if (err->text[0] && o.machine.name)
+		error_prefix(err, 0, "guest '%s'", o.machine.name);
+	return status;
+}

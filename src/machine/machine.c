@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * machine.c - the stages of a machine's life.
+ *
+ * One array, run forward; when a stage fails, or the machine ends, the stages that are up are run backward.
+ * Memory comes before the interrupt controllers: a slot made after them costs milliseconds. Images are opened
+ * and checked before KVM is asked for anything, so a wrong path is told at once and on any host.
+ */
+#include "machine/machine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "core/thread.h"
+
+/* How long the end waits for a reader of the console that has stopped reading. */
+#define FLUSH_MS 2000
+
+struct stage {
+	const char *name;
+	enum status failure;
+	bool dry; /* also in a dry run */
+	int (*up)(struct machine *m, struct error *err);
+	void (*down)(struct machine *m);
+};
+
+static void debug(const struct machine *m, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void debug(const struct machine *m, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	if (!m->config.debug)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "trapline: %s\n", text);
+}
+
+static void ignore_signal(int sig)
+{
+}
+
+/* Those that end the guest in order; not one that whoever started us has ignored, as nohup does. */
+static void quit_signals(sigset_t *set)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+
+	sigemptyset(set);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		struct sigaction act;
+
+		if (sigaction(signals[i], NULL, &act) == 0 && act.sa_handler != SIG_IGN)
+			sigaddset(set, signals[i]);
+	}
+}
+
+static int host_up(struct machine *m, struct error *err)
+{
+	struct sigaction kick = { .sa_handler = ignore_signal };
+	sigset_t block;
+	int r = m->config.arch->check(&m->config.guest, err);
+
+	if (r || m->config.dry_run)
+		return r;
+	/* A console whose reader has gone is an EPIPE, and a file at its size limit an EFBIG. */
+	m->old_sigpipe = signal(SIGPIPE, SIG_IGN);
+	m->old_sigxfsz = signal(SIGXFSZ, SIG_IGN);
+	/* No SA_RESTART: the signal's whole purpose is to make KVM_RUN return. */
+	sigaction(KICK_SIGNAL, &kick, NULL);
+	quit_signals(&block);
+	pthread_sigmask(SIG_BLOCK, &block, &m->old_signals);
+	return 0;
+}
+
+static void host_down(struct machine *m)
+{
+	static const struct timespec at_once = { 0 };
+	sigset_t set;
+
+	if (m->config.dry_run)
+		return;
+	/* One more of those asked for an end too, and this is it: it must not kill us over the status. */
+	quit_signals(&set);
+	while (sigtimedwait(&set, NULL, &at_once) > 0)
+		;
+	pthread_sigmask(SIG_SETMASK, &m->old_signals, NULL);
+	signal(SIGXFSZ, m->old_sigxfsz);
+	signal(SIGPIPE, m->old_sigpipe);
+}
+
+static int vm_up(struct machine *m, struct error *err)
+{
+	return vm_init(&m->vm, false, err);
+}
+
+static void vm_down(struct machine *m)
+{
+	vm_fini(&m->vm);
+}
+
+static int memory_up(struct machine *m, struct error *err)
+{
+	return m->config.arch->create(&m->vm, &m->config.guest, &m->board, err);
+}
+
+static void memory_down(struct machine *m)
+{
+	m->config.arch->destroy(m->board);
+	m->board = NULL;
+}
+
+static int console_up(struct machine *m, struct error *err)
+{
+	bool dry = m->config.dry_run;
+	int r = chardev_init(&m->console, &m->vm.loop, dry || tty_in_background(STDIN_FILENO) ? -1 : STDIN_FILENO,
+		dry ? -1 : STDOUT_FILENO);
+
+	if (r)
+		return error_set(err, r, "console: %s", strerror(-r));
+	m->vm.console = &m->console;
+	return 0;
+}
+
+static void console_down(struct machine *m)
+{
+	chardev_flush(&m->console, FLUSH_MS);
+	m->vm.console = NULL;
+	chardev_fini(&m->console);
+}
+
+static int board_up(struct machine *m, struct error *err)
+{
+	return m->config.arch->build(m->board, err);
+}
+
+static void board_down(struct machine *m)
+{
+	vm_remove_devices(&m->vm);
+}
+
+static int images_up(struct machine *m, struct error *err)
+{
+	return m->config.arch->open_images(m->board, err); /* closed with the board */
+}
+
+static int kvm_up(struct machine *m, struct error *err)
+{
+	int r;
+
+	m->kvm.dev = m->kvm.fd = -1;
+	r = kvm_open(&m->kvm, &m->vm, m->config.kvm_device, m->config.arch->needs, err);
+	if (r)
+		kvm_close(&m->kvm);
+	return r;
+}
+
+static void kvm_down(struct machine *m)
+{
+	kvm_close(&m->kvm);
+}
+
+static int irqchip_up(struct machine *m, struct error *err)
+{
+	int r = m->config.arch->kvm_irqchip(m->board, &m->kvm, err);
+
+	if (r == 0)
+		kvm_take_irqs(&m->kvm);
+	return r;
+}
+
+static int vcpus_up(struct machine *m, struct error *err)
+{
+	int limit = kvm_check(&m->kvm, KVM_CAP_MAX_VCPUS), r;
+
+	if (limit > 0 && m->config.guest.cpus > (unsigned)limit) {
+		err->status = STATUS_USAGE;
+		return error_set(err, -EINVAL, "-c %u: this KVM allows %d vCPUs", m->config.guest.cpus, limit);
+	}
+	r = kvm_make_vcpus(&m->kvm, m->config.guest.cpus, err);
+	for (unsigned i = 0; r == 0 && i < m->kvm.nr_vcpus; i++)
+		r = m->config.arch->kvm_vcpu(m->board, &m->kvm.vcpus[i], err);
+	return r;
+}
+
+/* What a power-on and a reset have in common, once the devices are in their power-on state. */
+static int load_guest(struct machine *m, struct error *err)
+{
+	const struct arch *arch = m->config.arch;
+	bool kvm = !m->config.dry_run;
+	int r = kvm ? arch->kvm_reset(m->board, &m->kvm, err) : 0;
+
+	if (r == 0)
+		r = arch->load(m->board, err);
+	if (r == 0 && kvm)
+		r = arch->kvm_enter(m->board, &m->kvm, err);
+	return r;
+}
+
+static int load_up(struct machine *m, struct error *err)
+{
+	return load_guest(m, err);
+}
+
+static void for_each_device(struct machine *m, void (*fn)(struct device *dev))
+{
+	list_for_each (node, &m->vm.devices)
+		fn(container_of(node, struct device, node));
+}
+
+static void start_device(struct device *dev)
+{
+	if (dev->type->start)
+		dev->type->start(dev);
+}
+
+static void stop_device(struct device *dev)
+{
+	if (dev->type->stop)
+		dev->type->stop(dev);
+}
+
+static int devices_up(struct machine *m, struct error *err)
+{
+	for_each_device(m, device_power_on);
+	for_each_device(m, start_device);
+	return 0;
+}
+
+static void devices_down(struct machine *m)
+{
+	for_each_device(m, stop_device);
+}
+
+static void quit(void *arg)
+{
+	struct machine *m = arg;
+
+	run_request(&m->vm.run, REASON_QUIT);
+}
+
+static void signalled(void *arg, uint32_t events)
+{
+	struct machine *m = arg;
+	struct signalfd_siginfo info;
+
+	if (read(m->signals.fd, &info, sizeof(info)) == sizeof(info))
+		run_request(&m->vm.run, REASON_QUIT);
+}
+
+static int signals_up(struct machine *m, struct error *err)
+{
+	sigset_t set;
+	int r;
+
+	quit_signals(&set);
+	m->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (m->signals.fd < 0)
+		return error_set(err, -errno, "signalfd: %s", strerror(errno));
+	m->signals.fn = signalled;
+	m->signals.arg = m;
+	r = loop_watch(&m->vm.loop, &m->signals, EPOLLIN);
+	if (r) {
+		close(m->signals.fd);
+		return error_set(err, r, "cannot watch for signals: %s", strerror(-r));
+	}
+	return 0;
+}
+
+static void signals_down(struct machine *m)
+{
+	loop_unwatch(&m->vm.loop, &m->signals);
+	close(m->signals.fd);
+}
+
+static int threads_up(struct machine *m, struct error *err)
+{
+	return kvm_start_vcpus(&m->kvm, err);
+}
+
+static void threads_down(struct machine *m)
+{
+	kvm_join_vcpus(&m->kvm);
+	kvm_drain_posted(&m->kvm);
+}
+
+static int tty_up(struct machine *m, struct error *err)
+{
+	m->tty.quit = quit;
+	m->tty.arg = m;
+	m->console.filter_arg = &m->tty;
+	m->console.filter = tty_filter;
+	tty_raw(&m->tty, STDIN_FILENO);
+	return 0;
+}
+
+static void tty_down(struct machine *m)
+{
+	chardev_flush(&m->console, FLUSH_MS);
+	tty_restore(&m->tty);
+}
+
+/* In this order at start, backward at the end. */
+static const struct stage stages[] = {
+	{ "host", STATUS_USAGE, true, host_up, host_down },
+	{ "vm", STATUS_HOST, true, vm_up, vm_down },
+	{ "memory", STATUS_HOST, true, memory_up, memory_down },
+	{ "console", STATUS_HOST, true, console_up, console_down },
+	{ "board", STATUS_HOST, true, board_up, board_down },
+	{ "images", STATUS_IMAGE, true, images_up, NULL },
+	{ "devices", STATUS_HOST, true, devices_up, devices_down },
+	{ "kvm", STATUS_KVM, false, kvm_up, kvm_down },
+	{ "irqchip", STATUS_KVM, false, irqchip_up, NULL },
+	{ "vcpus", STATUS_KVM, false, vcpus_up, NULL },
+	{ "load", STATUS_IMAGE, true, load_up, NULL },
+	{ "signals", STATUS_HOST, false, signals_up, signals_down },
+	{ "threads", STATUS_HOST, false, threads_up, threads_down },
+	{ "tty", STATUS_HOST, false, tty_up, tty_down },
+};
+
+#define NR_STAGES (sizeof(stages) / sizeof(stages[0]))
+
+static enum status failure_status(const struct stage *stage, int code, const struct error *err)
+{
+	if (err->status)
+		return (enum status)err->status;
+	/* The host has run out of something; KVM, or the file, is not to blame. */
+	if (code == -ENOMEM || code == -EMFILE || code == -ENFILE)
+		return STATUS_HOST;
+	return stage->failure;
+}
+
+int machine_up(struct machine *m, const struct machine_config *config, struct error *err)
+{
+	int r;
+
+	memset(m, 0, sizeof(*m));
+	m->config = *config;
+	m->tty.fd = -1;
+	err->status = 0;
+	for (; m->stages_up < NR_STAGES; m->stages_up++) {
+		const struct stage *stage = &stages[m->stages_up];
+
+		if (config->dry_run && !stage->dry)
+			continue;
+		debug(m, "stage %s", stage->name);
+		r = stage->up(m, err);
+		if (r) {
+			machine_down(m);
+			return failure_status(stage, r, err);
+		}
+	}
+	return STATUS_OK;
+}
+
+void machine_down(struct machine *m)
+{
+	while (m->stages_up > 0) {
+		const struct stage *stage = &stages[--m->stages_up];
+
+		if (stage->down && (stage->dry || !m->config.dry_run))
+			stage->down(m);
+	}
+}
+
+/*
+ * The machine restarts in place. Every vCPU is parked outside handlers with nothing pending; then posted writes
+ * are served, handlers in flight drained, devices and chips put to their power-on state, and what a loader
+ * would load is loaded again. RAM is otherwise left as it is, as after a warm reset of a PC. The clock and the
+ * battery-backed state (time of day, CMOS) go on.
+ */
+static int reset_in_place(struct machine *m, struct error *err)
+{
+	int r;
+
+	run_park(&m->vm.run, RUN_RESETTING);
+	kvm_drain_posted(&m->kvm);
+	bus_drain(m->vm.bus);
+	for_each_device(m, stop_device);
+	for_each_device(m, device_reset);
+	r = load_guest(m, err);
+	if (r)
+		return r;
+	for_each_device(m, start_device);
+	m->resets++;
+	debug(m, "reset %u", m->resets);
+	run_resume(&m->vm.run);
+	return 0;
+}
+
+static bool is_reset(enum run_reason reason)
+{
+	return reason == REASON_RESET || reason == REASON_TRIPLE_FAULT;
+}
+
+/* On the loop's thread, because a vCPU cannot wait for itself. */
+static void handle_request(void *arg)
+{
+	struct machine *m = arg;
+	enum run_reason reason = run_take_request(&m->vm.run);
+	struct error err = { 0 };
+
+	if (reason == REASON_NONE)
+		return;
+	debug(m, "%s", run_reason_name(reason));
+	if (is_reset(reason) && !m->config.no_reboot) {
+		if (reset_in_place(m, &err) == 0)
+			return;
+		reason = REASON_HOST_FAILURE;
+		snprintf(m->vm.run.why, sizeof(m->vm.run.why), "cannot restart the guest: %.200s", err.text);
+	}
+	m->ended = reason;
+	loop_quit(&m->vm.loop);
+}
+
+static void requested(void *arg)
+{
+	struct machine *m = arg;
+
+	loop_post(&m->vm.loop, &m->requested);
+}
+
+static const enum status statuses[] = {
+	[REASON_NONE] = STATUS_HOST,
+	[REASON_RESET] = STATUS_RESET,
+	[REASON_TRIPLE_FAULT] = STATUS_TRIPLE_FAULT,
+	[REASON_POWER_OFF] = STATUS_OK,
+	[REASON_QUIT] = STATUS_QUIT,
+	[REASON_PANIC] = STATUS_PANIC,
+	[REASON_KVM_ERROR] = STATUS_KVM_ERROR,
+	[REASON_HOST_FAILURE] = STATUS_HOST,
+};
+_Static_assert(sizeof(statuses) / sizeof(statuses[0]) == NR_REASONS, "a status for each reason");
+
+static void print_traps(struct region *region, void *arg)
+{
+	struct region_count count = region_counts(region);
+	const struct device *dev = region->owner;
+
+	if (count.reads || count.writes)
+		debug(arg, "%-5s %#12" PRIx64 "  %-12s %-16s %10" PRIu64 " reads %10" PRIu64 " writes",
+			region->space == SPACE_PIO ? "port" : "mmio", region->base, dev ? dev->name : "-", region->name,
+			count.reads, count.writes);
+}
+
+static void debug_traps(struct machine *m)
+{
+	if (!m->config.debug)
+		return;
+	if (m->console.dropped)
+		debug(m, "console: %" PRIu64 " bytes of output were lost: their reader was gone or too slow",
+			m->console.dropped);
+	for (unsigned i = 0; i < m->kvm.nr_vcpus; i++) {
+		const struct vcpu *vcpu = &m->kvm.vcpus[i];
+		uint64_t unclaimed = 0;
+
+		for (unsigned space = 0; space < NR_SPACES; space++)
+			unclaimed += vcpu->from.unclaimed_reads[space] + vcpu->from.unclaimed_writes[space];
+		debug(m, "%s: %" PRIu64 " exits, %" PRIu64 " accesses that no device claimed", vcpu->name, vcpu->exits,
+			unclaimed);
+	}
+	for (unsigned space = 0; space < NR_SPACES; space++)
+		bus_for_each(m->vm.bus, (enum space)space, print_traps, m);
+}
+
+int machine_run(struct machine *m, struct error *err)
+{
+	m->requested.fn = handle_request;
+	m->requested.arg = m;
+	m->vm.run.requested_arg = m;
+	m->vm.run.requested = requested;
+	run_resume(&m->vm.run);
+	loop_run(&m->vm.loop);
+	run_park(&m->vm.run, RUN_PAUSED);
+	debug_traps(m);
+	if (m->ended == REASON_NONE)
+		error_set(err, -EIO, "the event loop failed");
+	else if (m->ended == REASON_KVM_ERROR || m->ended == REASON_HOST_FAILURE)
+		error_set(err, -EIO, "%s", m->vm.run.why[0] ? m->vm.run.why : run_reason_name(m->ended));
+	return statuses[m->ended];
+}

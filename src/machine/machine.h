@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * machine.h - a whole machine's life: stages run forward to build it, and backward to take it down.
+ */
+#ifndef TRAPLINE_MACHINE_MACHINE_H
+#define TRAPLINE_MACHINE_MACHINE_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "arch/arch.h"
+#include "core/status.h"
+#include "core/vm.h"
+#include "host/tty.h"
+#include "kvm/kvm.h"
+
+struct machine_config {
+	struct guest_config guest;
+	const struct arch *arch;
+	const char *name;       /* in messages; NULL: none */
+	const char *kvm_device; /* "/dev/kvm" */
+	bool no_reboot;
+	bool debug;   /* tell of stages, resets and traps on stderr */
+	bool dry_run; /* build everything that needs no KVM, no terminal and no thread */
+};
+
+struct machine {
+	struct machine_config config;
+	struct vm vm;
+	struct board *board;
+	struct kvm kvm;
+	struct chardev console;
+	struct tty tty;
+	struct loop_watch signals; /* a signalfd: SIGINT, SIGTERM, SIGHUP, but those that were ignored */
+	sigset_t old_signals;
+	void (*old_sigpipe)(int), (*old_sigxfsz)(int);
+	struct loop_work requested;
+	enum run_reason ended; /* why the loop was left */
+	unsigned resets;
+	unsigned stages_up; /* how many stages are up */
+};
+
+/*
+ * Runs the stages. 0, or an exit status (enum status) with one line in `err`; then nothing is left behind.
+ * The machine is as big as it says: make it with calloc() or on a large stack.
+ */
+int machine_up(struct machine *machine, const struct machine_config *config, struct error *err)
+	__attribute__((warn_unused_result));
+/* Runs the guest until it ends. Returns an exit status; a line in `err` where there is something to say. */
+int machine_run(struct machine *machine, struct error *err);
+void machine_down(struct machine *machine);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* main.c - options in, exit status out: the only file that prints errors or exits. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/options.h"
+#include "core/thread.h"
+
+static const struct command commands[] = {
+	{ "run", "run a guest", cmd_run },
+};
+
+#define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void help(FILE *out)
+{
+	fprintf(out, "usage: trapline COMMAND [options]\n\nCommands:\n");
+	for (size_t i = 0; i < NR_COMMANDS; i++)
+		fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+	fprintf(out, "  %-10s %s\n  %-10s %s\n", "help", "print this", "version", "print the version");
+	fprintf(out, "\n'trapline COMMAND --help' tells more, 'man trapline' all.\n");
+}
+
+static int unknown_command(const char *word, struct error *err)
+{
+	const char *names[NR_COMMANDS + 3] = { "help", "version" };
+	const char *nearest;
+
+	for (size_t i = 0; i < NR_COMMANDS; i++)
+		names[2 + i] = commands[i].name;
+	nearest = options_nearest(word, names);
+	error_set(err, -1, "unknown command '%.100s'", word);
+	if (nearest)
+		error_hint(err, "did you mean '%s'?", nearest);
+	else
+		error_hint(err, "'trapline help' lists the commands");
+	return STATUS_USAGE;
+}
+
+static int dispatch(int argc, char **argv, struct error *err)
+{
+	const char *word = argc > 1 ? argv[1] : "";
+
+	if (!*word) {
+		help(stderr);
+		return STATUS_USAGE;
+	}
+	if (strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+		help(stdout);
+		return STATUS_OK;
+	}
+	if (strcmp(word, "version") == 0 || strcmp(word, "--version") == 0) {
+		printf("trapline %s\n", TRAPLINE_VERSION);
+		return STATUS_OK;
+	}
+	for (size_t i = 0; i < NR_COMMANDS; i++) {
+		if (strcmp(word, commands[i].name) == 0)
+			return commands[i].run(argc - 1, argv + 1, err);
+	}
+	return unknown_command(word, err);
+}
+
+/* A standard stream that was closed would be the first file that we open: a kernel read from "stdin". */
+static void fill_standard_streams(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd > STDERR_FILENO)
+		close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	struct error err = { 0 };
+	int status;
+
+	fill_standard_streams();
+	thread_adopt();
+	status = dispatch(argc, argv, &err);
+	/* What was printed may not have got out: a full disk. */
+	if ((fflush(stdout) || ferror(stdout)) && status == STATUS_OK) {
+		error_set(&err, -EIO, "standard output: %s", strerror(errno));
+		status = STATUS_HOST;
+	}
+	if (err.text[0])
+		fprintf(stderr, "trapline: %s%s%s\n", err.text, err.hint[0] ? "; " : "", err.hint);
+	thread_release();
+	return status;
+}

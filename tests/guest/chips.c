@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* chips.c - registers behind ports: a UART's scratch register, the CMOS by index and data, the PCI host bridge. */
+#include "guest.h"
+
+#define SCRATCH (COM1 + 7)
+
+void test(void)
+{
+	uint32_t id, pm;
+
+	for (unsigned i = 0; i < 256; i += 51) {
+		outb(SCRATCH, (uint8_t)i);
+		check("uart-scratch", inb(SCRATCH), i);
+	}
+	/* A wider access is cut into what the chip has: modem status and scratch. */
+	outb(SCRATCH, 0x5a);
+	check("uart-word", inw(COM1 + 6) >> 8, 0x5a);
+	outw(COM1 + 6, 0xa500);
+	check("uart-word-write", inb(SCRATCH), 0xa5);
+
+	cmos_write(0x40, 0x12);
+	cmos_write(0x41, 0x34);
+	check("cmos-first", cmos_read(0x40), 0x12);
+	check("cmos-second", cmos_read(0x41), 0x34);
+	check("cmos-valid", cmos_read(0x0d) & 0x80, 0x80);
+	cmos_write(0x40, 0);
+	cmos_write(0x41, 0);
+
+	/* One configuration space, two ways to it. */
+	outl(0xcf8, 0x80000000);
+	id = inl(0xcfc);
+	check("pci-bridge", id != UINT32_MAX && id != 0, true);
+	check("pci-ecam", read32(ECAM), id);
+	check("pci-ecam-word", read16(ECAM + 2), id >> 16);
+	check("pci-port-word", inw(0xcfe), id >> 16);
+	check("pci-port-byte", inb(0xcfd), id >> 8 & 0xff);
+	outl(0xcf8, 0x80000000 | 31 << 11);
+	check("pci-no-device", inl(0xcfc), UINT32_MAX);
+	check("pci-no-device-ecam", read32(ECAM + (31 << 15)), UINT32_MAX);
+
+	pm = inl(0x608);
+	for (unsigned n = 0; n < 100000 && inl(0x608) == pm; n++)
+		;
+	check("pm-timer-runs", inl(0x608) != pm, true);
+}
