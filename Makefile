@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# The friendly face of the build. `make help` lists what there is; meson does the work.
+# Every goal first installs the Debian packages that it needs and that are missing, and says so.
+
+BUILD ?= build
+DESTDIR ?=
+ARCH ?= x86_64
+
+# What is typed after a goal, as in `make run CPUS=4`.
+RUN_OPTIONS = $(if $(KERNEL),-k $(KERNEL)) $(if $(MEMORY),-m $(MEMORY)) $(if $(CPUS),-c $(CPUS)) \
+	$(if $(VERBOSE),--verbose) $(if $(BED),--bed) $(if $(ARGS),-- $(ARGS))
+LAB_OPTIONS = $(if $(VERBOSE),--verbose) $(if $(LIST),--list) $(if $(JOBS),--jobs $(JOBS)) $(if $(KEEP_LOGS),--keep-logs)
+
+.PHONY: build run check bench lab format install clean distclean help
+
+build:
+	@tools/deps build
+	@tools/build $(BUILD)
+
+# Leaving by Ctrl-A x (status 20) is no error.
+run:
+	@tools/deps run
+	@tools/build $(BUILD) trapline
+	@tools/run --program $(BUILD)/trapline $(RUN_OPTIONS) || { status=$$?; test $$status = 20 || exit $$status; }
+
+check:
+	@tools/deps check
+	@tools/check
+
+bench:
+	@tools/deps bench
+	@tools/build $(BUILD)
+	@meson test -C $(BUILD) --benchmark --verbose --num-processes 1
+
+lab:
+	@tools/deps lab
+	@tools/build $(BUILD)
+	@python3 tests/lab/lab.py --arch $(ARCH) --build $(BUILD) $(LAB_OPTIONS) $(foreach test,$(TEST),'$(test)')
+
+format:
+	@tools/deps check
+	@clang-format-14 -i $$(git ls-files 'src/*.[ch]' 'tests/*.[ch]')
+
+install: build
+	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(abspath $(DESTDIR)))
+
+# Keeps the downloaded packages; distclean does not.
+clean:
+	@test ! -d $(BUILD) || find $(BUILD) -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +
+
+distclean:
+	@rm -rf $(BUILD)
+
+help:
+	@echo "make              build $(BUILD)/trapline"
+	@echo "make run          boot a stock Debian kernel with it: a shell on a terminal, a report elsewhere"
+	@echo "                  KERNEL=cloud|full|PATH  CPUS=2  MEMORY=512  VERBOSE=1 (kernel log)  BED=1  ARGS='--debug'"
+	@echo "make check        every test there is, in every configuration; about 6 minutes"
+	@echo "make lab          stock kernels under real KVM, on any machine; about 2 minutes"
+	@echo "                  TEST='boot-*'  LIST=1  VERBOSE=1  JOBS=2  ARCH=x86_64"
+	@echo "make bench        what the bus costs, beside a reference"
+	@echo "make format       format the C sources as make check wants them"
+	@echo "make install      PREFIX is set when configuring: meson setup --prefix=/usr $(BUILD);  DESTDIR="
+	@echo "make clean        remove what was built, keep downloaded packages (distclean removes them too)"

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A guest that halts: trapline idles below 1 % of a processor, Ctrl-A x ends it and the terminal is as before."""
+
+import time
+
+SECONDS = 20
+WATCH = 6
+
+
+def test(t):
+    tty = t.inner.arch.guest_tty
+    # Something other than the defaults, so that restoring and resetting differ.
+    t.sh("stty -F /dev/%s sane -echoctl rows 33" % tty)
+    before = t.sh("stty -F /dev/%s -g" % tty)
+    guest = t.boot("halt -f\n")
+    guest.fact("init", 90)
+    guest.expect("System halted", 30)
+    t.check(t.sh("stty -F /dev/%s -g" % tty) != before, "trapline did not put its terminal into raw mode")
+    time.sleep(2)  # what the halt itself costs is not idling
+    begin, used = time.monotonic(), guest.cpu_seconds()
+    time.sleep(WATCH)
+    load = (guest.cpu_seconds() - used) / (time.monotonic() - begin) * 100
+    t.sh("for task in /proc/%d/task/*; do cut -d' ' -f2,14,15 $task/stat; grep ctxt $task/status; done" % guest.pid())
+    t.note("idles at %.1f %%" % load)
+    t.check(load < 1, "trapline uses %.1f %% of a processor for a halted guest" % load)
+    t.check(guest.running(), "trapline ended by itself")
+    guest.send(b"\x01x")
+    guest.ends(20, 10)
+    t.equal("the terminal's settings afterwards", t.sh("stty -F /dev/%s -g" % tty).strip(), before.strip())

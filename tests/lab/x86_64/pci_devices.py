@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The PCI functions that the guest lists are the machine's, and each is what the machine says it is."""
+
+import re
+
+CASES = {"default": {"options": ()}, "pci-test": {"options": ("--pci-test",)}}
+
+GUEST = """
+for path in /sys/bus/pci/devices/*; do
+	echo "${path##*/} $(cat $path/vendor) $(cat $path/device) $(cat $path/class)"
+done >/tmp/list
+facts pci </tmp/list
+"""
+
+
+def test(t, options):
+    table = {entry["address"]: (entry["vendor"], entry["device"], entry["class"])
+             for entry in t.machine(options=options)["pci"]}
+    t.check(table, "the machine's table has no PCI function at all")
+    guest = t.boot(GUEST, options=options)
+    seen = {}
+    for line in guest.facts("pci", 90):
+        address, vendor, device, code = re.match(r"(\S+) (\S+) (\S+) (\S+)", line).groups()
+        seen[address] = (int(vendor, 16), int(device, 16), int(code, 16) >> 8)
+    t.equal("PCI functions in the guest", seen, table)
+    t.note("%d functions" % len(seen))
+    guest.ends(0)
