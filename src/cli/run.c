@@ -64,7 +64,8 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		options_help(specs, stdout);
 		printf("\nIn the guest's console: Ctrl-A x quits, Ctrl-A a sends a Ctrl-A.\n"
 		       "Exit status: 0 power-off, 1 host failure, 2 usage, 3 kernel or initrd, 4 KVM,\n"
-		       "16 reset with --no-reboot, 18 triple fault with --no-reboot, 19 KVM error, 20 quit.\n");
+		       "16 reset with --no-reboot, 17 panic, 18 triple fault with --no-reboot,\n"
+		       "19 KVM error, 20 quit.\n");
 		return STATUS_OK;
 	}
 	if (rest > 1 || (rest == 1 && m->guest.kernel)) {
