@@ -456,6 +456,9 @@ static void debug_traps(struct machine *m)
 {
 	if (!m->config.debug)
 		return;
+	if (__atomic_load_n(&m->vm.guest_faults, __ATOMIC_RELAXED))
+		debug(m, "%" PRIu64 " requests of the guest's made no sense",
+			__atomic_load_n(&m->vm.guest_faults, __ATOMIC_RELAXED));
 	if (m->console.dropped)
 		debug(m, "console: %" PRIu64 " bytes of output were lost: their reader was gone or too slow",
 			m->console.dropped);
