@@ -100,6 +100,8 @@ struct map *map_new(struct bus *bus, uint32_t n, uint32_t pages)
 	if (!map)
 		return NULL;
 	*map = (struct map){ .bus = bus, .n = 1, .hash_shift = (uint8_t)(64 - __builtin_ctzl(hints)) };
+	for (unsigned space = 0; space < NR_SPACES; space++)
+		map->finest[space] = (uint8_t)page_shift(space, 0);
 	map->entries[0] = (struct entry){ .space = NR_SPACES };
 	map->bytes = head + hints * sizeof(*map->hints);
 	map->hints = memset((char *)map + head, 0, hints * sizeof(*map->hints));
@@ -120,14 +122,18 @@ static void push(struct map *map, const struct entry *entry)
 
 	for (uint64_t page = entry->base >> shift, end = page + pages; page < end; page++) {
 		uint32_t *hint = map_hint(map, page);
-		const struct entry *e = &map->entries[*hint];
+		uint32_t first = *hint >> PLACE_BITS;
+		const struct entry *e = &map->entries[first];
 
-		if (*hint && e->space == space && (e->base + e->extent) >> shift == page)
-			continue; /* a neighbour, and the first of the page */
-		if (*hint)
+		if (first && e->space == space && (e->base + e->extent) >> shift == page) {
+			if (first + 1 == map->n) /* our place is the first behind the byte before us */
+				*hint = ((first + 1) << PLACE_BITS) - 1 - place_in_page(entry->base - 1, shift);
+			continue;
+		}
+		if (first)
 			hint = beside(map, hint);
 		if (!*hint)
-			*hint = map->n;
+			*hint = map->n << PLACE_BITS;
 	}
 	map->levels[space] |= (uint16_t)(1U << level);
 	map->finest[space] = (uint8_t)page_shift(space, (unsigned)__builtin_ctz(map->levels[space]));
@@ -192,14 +198,14 @@ static struct entry *map_floor(struct map *map, unsigned space, uint64_t addr)
 
 struct entry *map_search(struct map *map, unsigned space, uint64_t addr)
 {
-	struct entry *e, *end = &map->entries[map->n];
+	struct entry *e, *first, *end = &map->entries[map->n];
 
 	for (unsigned levels = map->levels[space]; levels; levels &= levels - 1) {
 		const uint32_t *hint = map_hint(map, addr >> page_shift(space, (unsigned)__builtin_ctz(levels)));
 
 		for (int i = 0; i < 2; i++, hint = beside(map, hint)) {
-			e = &map->entries[*hint];
-			for (; e < end && e < &map->entries[*hint] + NEAR && e->base <= addr; e++) {
+			first = &map->entries[*hint >> PLACE_BITS];
+			for (e = first; e < end && e < first + NEAR && e->base <= addr; e++) {
 				if (entry_decodes(e, space, addr))
 					return e;
 			}

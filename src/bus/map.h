@@ -4,11 +4,12 @@
  *
  * A map is built, published, and never changed again but for one word: a removal clears entry->region. The
  * entries of both spaces lie sorted in one array. A table of hints, hashed by page, names for each page the
- * first entry that touches it. Whether a hint is right, the entry itself tells; so the table needs no keys,
- * stays small, and may be incomplete: what no hint leads to is found by binary search. Pages come in levels,
- * each 16 times as coarse; an entry is hinted at on the finest at which it touches no more than 16 pages, and
- * a lookup tries the levels in use, the finest first. So the cost hardly depends on how many regions there
- * are, nor on how wide they are.
+ * first entry that touches it, and where in the page the second begins. Choosing between the two takes no
+ * branch: one that is predicted wrongly waits for a cache miss to be told so, and costs more than the lookup.
+ * Whether a hint is right, the entry itself tells; so the table needs no keys, stays small, and may be
+ * incomplete: what no hint leads to is found by binary search. Pages come in levels, each 16 times as coarse;
+ * an entry is hinted at on the finest at which it touches no more than 16 pages, and a lookup tries the levels
+ * in use, the finest first. So the cost hardly depends on how many regions there are, nor on how wide they are.
  */
 #ifndef TRAPLINE_BUS_MAP_H
 #define TRAPLINE_BUS_MAP_H
@@ -40,7 +41,7 @@ struct change {
 };
 
 struct map {
-	uint32_t *hints;            /* indices of entries; 0: none */
+	uint32_t *hints;            /* index of a page's first entry << PLACE_BITS, + 4096 - the second's place; 0: none */
 	uint8_t finest[NR_SPACES];  /* log2 of a page, at the finest level in use */
 	uint8_t hash_shift;         /* 64 - log2 of how many hints */
 	uint16_t levels[NR_SPACES]; /* bit set: in use */
@@ -51,6 +52,16 @@ struct map {
 	struct rcu_head rcu;
 	_Alignas(64) struct entry entries[]; /* from 1 on; sorted by space and base */
 };
+
+/* A place in a page, in units of 1/4096 of it. */
+#define PLACE_BITS 12
+
+_Static_assert(BUS_REGIONS < 1U << (32 - PLACE_BITS), "an index fits in a hint");
+
+static inline uint32_t place_in_page(uint64_t addr, unsigned page_shift)
+{
+	return (uint32_t)(addr << (64 - page_shift) >> (64 - PLACE_BITS));
+}
 
 /* Multiplication by the golden ratio spreads consecutive pages evenly. */
 static inline uint32_t *map_hint(const struct map *map, uint64_t page)
@@ -83,7 +94,9 @@ struct entry *map_search(struct map *map, unsigned space, uint64_t addr);
 /* The entry that decodes `addr`, even if it was removed (entry->region is NULL then); or NULL. */
 static inline struct entry *map_find(struct map *map, unsigned space, uint64_t addr)
 {
-	struct entry *e = &map->entries[*map_hint(map, addr >> map->finest[space])];
+	unsigned shift = map->finest[space];
+	/* From the place of the second entry on, the sum carries into the index. */
+	struct entry *e = &map->entries[(*map_hint(map, addr >> shift) + place_in_page(addr, shift)) >> PLACE_BITS];
 
 	return __builtin_expect(entry_decodes(e, space, addr), true) ? e : map_search(map, space, addr);
 }
