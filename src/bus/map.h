@@ -41,7 +41,7 @@ struct change {
 };
 
 struct map {
-	uint32_t *hints;            /* index of a page's first entry << PLACE_BITS, + 4096 - the second's place; 0: none */
+	uint32_t *hints; /* index of a page's first entry << PLACE_BITS, + 4096 - the second's place; 0: none */
 	uint8_t finest[NR_SPACES];  /* log2 of a page, at the finest level in use */
 	uint8_t hash_shift;         /* 64 - log2 of how many hints */
 	uint16_t levels[NR_SPACES]; /* bit set: in use */

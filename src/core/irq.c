@@ -27,14 +27,32 @@ static void irq_drive(struct irq_router *router, unsigned line, bool level)
 		router->ops->set_line(router->chip, line, level);
 }
 
+/* With the router's lock held, as the next three. */
+static void fd_assign(struct irq_router *router, struct irq *irq)
+{
+	irq->assigned = router->ops && router->ops->fd_add &&
+			router->ops->fd_add(router->chip, irq->line, irq->fd, irq->resample) == 0;
+}
+
+static void fd_deassign(struct irq_router *router, struct irq *irq)
+{
+	if (irq->assigned)
+		router->ops->fd_del(router->chip, irq->line, irq->fd);
+	irq->assigned = false;
+}
+
 void irq_router_chip(struct irq_router *router, const struct irqchip_ops *ops, void *chip)
 {
 	pthread_mutex_lock(&router->lock);
+	for (struct irq *irq = router->armed; irq; irq = irq->next)
+		fd_deassign(router, irq);
 	router->ops = ops;
 	router->chip = chip;
 	for (unsigned line = 0; line < IRQ_LINES; line++)
 		if (router->lines[line].asserted)
 			irq_drive(router, line, true);
+	for (struct irq *irq = router->armed; irq; irq = irq->next)
+		fd_assign(router, irq);
 	pthread_mutex_unlock(&router->lock);
 }
 
@@ -50,6 +68,23 @@ static void irq_assert(struct irq_router *router, unsigned line, bool level)
 		if (--l->asserted == 0)
 			irq_drive(router, line, false);
 	}
+}
+
+static void fd_link(struct irq_router *router, struct irq *irq)
+{
+	irq->next = router->armed;
+	router->armed = irq;
+	fd_assign(router, irq);
+}
+
+static void fd_unlink(struct irq_router *router, struct irq *irq)
+{
+	struct irq **link = &router->armed;
+
+	while (*link != irq)
+		link = &(*link)->next;
+	*link = irq->next;
+	fd_deassign(router, irq);
 }
 
 int irq_connect(struct irq_router *router, struct irq *irq, unsigned line)
@@ -72,6 +107,8 @@ int irq_connect(struct irq_router *router, struct irq *irq, unsigned line)
 		irq->line = line;
 		if (irq->level)
 			irq_assert(router, line, true);
+		if (irq->armed)
+			fd_link(router, irq);
 	}
 	pthread_mutex_unlock(&router->lock);
 	return rc;
@@ -84,6 +121,8 @@ void irq_disconnect(struct irq *irq)
 	if (!router)
 		return;
 	pthread_mutex_lock(&router->lock);
+	if (irq->armed)
+		fd_unlink(router, irq);
 	if (irq->level)
 		irq_assert(router, irq->line, false);
 	router->lines[irq->line].sources--;
@@ -124,6 +163,37 @@ void irq_pulse(struct irq *irq)
 		irq_drive(router, irq->line, true);
 	}
 	pthread_mutex_unlock(&router->lock);
+}
+
+int irq_arm(struct irq *irq, int fd, int resample)
+{
+	struct irq_router *router = irq->router;
+
+	if (fd < 0 || (resample >= 0) != (irq->trigger == IRQ_LEVEL))
+		return -EINVAL;
+	if (irq->armed)
+		return -EEXIST;
+	irq->fd = fd;
+	irq->resample = resample;
+	irq->armed = true;
+	if (router) {
+		pthread_mutex_lock(&router->lock);
+		fd_link(router, irq);
+		pthread_mutex_unlock(&router->lock);
+	}
+	return 0;
+}
+
+void irq_disarm(struct irq *irq)
+{
+	struct irq_router *router = irq->router;
+
+	if (irq->armed && router) {
+		pthread_mutex_lock(&router->lock);
+		fd_unlink(router, irq);
+		pthread_mutex_unlock(&router->lock);
+	}
+	irq->armed = false;
 }
 
 void irq_msi(struct irq_router *router, uint64_t addr, uint32_t data)

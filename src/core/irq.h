@@ -22,6 +22,9 @@ enum irq_trigger { IRQ_EDGE, IRQ_LEVEL };
 struct irqchip_ops {
 	void (*set_line)(void *chip, unsigned line, bool level);
 	void (*send_msi)(void *chip, uint64_t addr, uint32_t data);
+	/* 0 or -errno: signals of `fd` raise the line; see irq_arm(). NULL: the chip cannot. `del` cannot fail. */
+	int (*fd_add)(void *chip, unsigned line, int fd, int resample);
+	void (*fd_del)(void *chip, unsigned line, int fd);
 };
 
 struct irq_line {
@@ -35,6 +38,7 @@ struct irq_router {
 	const struct irqchip_ops *ops;
 	void *chip;
 	struct irq_line lines[IRQ_LINES];
+	struct irq *armed; /* wires with an eventfd */
 };
 
 /* One source, embedded in its device. */
@@ -45,11 +49,15 @@ struct irq {
 	unsigned line;
 	bool level;
 	uint64_t raised; /* rising edges, for statistics */
+	/* the router's own */
+	int fd, resample;
+	bool armed, assigned; /* assigned: the chip has it */
+	struct irq *next;
 };
 
 /* ops NULL: no chip yet; lines and levels are kept all the same. */
 void irq_router_init(struct irq_router *router, const struct irqchip_ops *ops, void *chip);
-/* Brings the chip (NULL: takes it away) while no vCPU runs; it is told of each line that is up. */
+/* Brings the chip (NULL: takes it away) while no vCPU runs; it is told of each line that is up, and of eventfds. */
 void irq_router_chip(struct irq_router *router, const struct irqchip_ops *ops, void *chip);
 void irq_router_fini(struct irq_router *router);
 /* 0, -EINVAL a line out of range, -EBUSY connected already, or edge and level would share a line. */
@@ -65,6 +73,16 @@ void irq_set(struct irq *irq, bool level);
  * dips for a moment, so that the edge is one all the same; a level-triggered one is left as it is.
  */
 void irq_pulse(struct irq *irq);
+/*
+ * Has each signal of the eventfd `fd` raise the wire's line, without a detour through its owner. On an edge-triggered
+ * wire that is a pulse, and `resample` is -1. On a level-triggered one the line stays up until the guest's end of
+ * interrupt, which takes it down and signals `resample`: who still wants it up signals `fd` again. Other sources of
+ * the line are ORed with it. Both eventfds are the caller's, and open until irq_disarm() returned. The wire need not be
+ * connected yet, nor a chip be there. Where irq->assigned is false while the machine runs, the chip cannot, and who
+ * owns the wire reads `fd` and calls irq_set(). 0, -EINVAL fds that do not suit the trigger, -EEXIST armed already.
+ */
+int irq_arm(struct irq *irq, int fd, int resample) __attribute__((warn_unused_result));
+void irq_disarm(struct irq *irq);
 void irq_msi(struct irq_router *router, uint64_t addr, uint32_t data);
 
 #endif

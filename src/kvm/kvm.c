@@ -91,6 +91,7 @@ void kvm_close(struct kvm *kvm)
 		bus_detach(&kvm->posted);
 		pthread_mutex_destroy(&kvm->ring_lock);
 		kvm->listener.memory_add = NULL;
+		irq_router_chip(&kvm->vm->irqs, NULL, NULL);
 	}
 	for (unsigned i = 0; i < kvm->nr_vcpus; i++) {
 		struct vcpu *vcpu = &kvm->vcpus[i];
@@ -134,7 +135,33 @@ static void send_msi(void *chip, uint64_t addr, uint32_t data)
 	ioctl(kvm->fd, KVM_SIGNAL_MSI, &msi);
 }
 
-static const struct irqchip_ops kvm_irqchip = { .set_line = set_line, .send_msi = send_msi };
+static int set_irqfd(struct kvm *kvm, unsigned line, int fd, int resample, uint32_t flags)
+{
+	struct kvm_irqfd irqfd = { .fd = (uint32_t)fd,
+		.gsi = line,
+		.flags = flags | (resample >= 0 ? KVM_IRQFD_FLAG_RESAMPLE : 0),
+		.resamplefd = resample >= 0 ? (uint32_t)resample : 0 };
+
+	return ioctl(kvm->fd, KVM_IRQFD, &irqfd) ? -errno : 0;
+}
+
+static int fd_add(void *chip, unsigned line, int fd, int resample)
+{
+	struct kvm *kvm = chip;
+
+	if (kvm_check(kvm, resample >= 0 ? KVM_CAP_IRQFD_RESAMPLE : KVM_CAP_IRQFD) <= 0)
+		return -ENOTSUP;
+	return set_irqfd(kvm, line, fd, resample, 0);
+}
+
+static void fd_del(void *chip, unsigned line, int fd)
+{
+	set_irqfd(chip, line, fd, -1, KVM_IRQFD_FLAG_DEASSIGN);
+}
+
+static const struct irqchip_ops kvm_irqchip = {
+	.set_line = set_line, .send_msi = send_msi, .fd_add = fd_add, .fd_del = fd_del
+};
 
 void kvm_take_irqs(struct kvm *kvm)
 {

@@ -70,7 +70,10 @@ int kvm_open(struct kvm *kvm, struct vm *vm, const char *path, const struct kvm_
 	__attribute__((warn_unused_result));
 void kvm_close(struct kvm *kvm);
 
-/* Takes the VM's interrupts: lines by KVM_IRQ_LINE, messages by KVM_SIGNAL_MSI. After the irqchip is made. */
+/*
+ * Takes the VM's interrupts: lines by KVM_IRQ_LINE, messages by KVM_SIGNAL_MSI, eventfds by KVM_IRQFD. After the
+ * irqchip is made.
+ */
 void kvm_take_irqs(struct kvm *kvm);
 
 /* Makes `n` vCPUs and maps their shared pages; no thread yet. */

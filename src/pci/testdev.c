@@ -5,8 +5,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "core/vm.h"
+
+#define INTX_WIRE 1U
+#define INTX_FD   2U
 
 struct pci_test_state {
 	uint8_t config[PCI_CONFIG_SIZE];
@@ -18,6 +24,8 @@ struct pci_test_state {
 struct pci_test {
 	struct pci_function fn; /* first */
 	struct region bar0, bar2, bar4;
+	int signal;                  /* an eventfd that raises INTA */
+	struct loop_watch resampled; /* an eventfd that tells of the guest's end of interrupt */
 	struct pci_test_state state;
 };
 
@@ -68,6 +76,24 @@ static void move_bar(struct pci_test *test, uint32_t index)
 		pci_config_write(bus, fn->devfn, reg + 4, 4, test->state.move_hi);
 }
 
+/* A level that is up is signalled when it rises, and after each end of interrupt that finds it still up. */
+static void signal_level(struct pci_test *test)
+{
+	if (test->state.intx & INTX_FD)
+		(void)eventfd_write(test->signal, 1);
+}
+
+static void resampled(void *arg, uint32_t events)
+{
+	struct pci_test *test = arg;
+	eventfd_t ends;
+
+	pthread_mutex_lock(&test->fn.dev.lock);
+	if (eventfd_read(test->resampled.fd, &ends) == 0)
+		signal_level(test);
+	pthread_mutex_unlock(&test->fn.dev.lock);
+}
+
 static uint32_t register_read(struct pci_test *test, unsigned reg)
 {
 	switch (reg) {
@@ -102,8 +128,9 @@ static void register_write(struct pci_test *test, unsigned reg, uint32_t value, 
 		test->state.armed = (value & mask) == PCI_TEST_ARM;
 		break;
 	case PCI_TEST_INTX:
-		test->state.intx = merged & 1;
-		pci_intx(&test->fn, merged & 1);
+		test->state.intx = merged & (INTX_WIRE | INTX_FD);
+		pci_intx(&test->fn, merged & INTX_WIRE);
+		signal_level(test);
 		break;
 	case PCI_TEST_COUNT:
 		test->state.count = 0;
@@ -199,8 +226,13 @@ static void test_destroy(struct device *dev)
 {
 	struct pci_test *test = to_test(dev);
 
+	irq_disarm(&test->fn.irq);
 	pci_function_fini(&test->fn);
 	device_fini(dev);
+	if (test->signal >= 0)
+		close(test->signal);
+	if (test->resampled.fd >= 0)
+		close(test->resampled.fd);
 	free(test);
 }
 
@@ -215,6 +247,9 @@ static int test_create(struct vm *vm, const char *name, const void *config, stru
 	fn = &test->fn;
 	device_init(&fn->dev, &pci_test_type, vm, name);
 	pci_function_init(fn, &test_ids, test->state.config);
+	test->resampled =
+		(struct loop_watch){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .fn = resampled, .arg = test };
+	test->signal = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	r = pci_bar_init(
 		fn, 0, PCI_BAR_MEM32, false, &test->bar0, "pci-test BAR0", PCI_TEST_BAR0_SIZE, WIDTH_ANY, bar0_trap);
 	if (r == 0)
@@ -228,6 +263,11 @@ static int test_create(struct vm *vm, const char *name, const void *config, stru
 		return error_set(err, r, "%s: its BARs cannot be declared", name);
 	}
 	pci_intx_init(fn, 1);
+	r = test->signal < 0 || test->resampled.fd < 0 ? -errno : irq_arm(&fn->irq, test->signal, test->resampled.fd);
+	if (r) {
+		test_destroy(&fn->dev);
+		return error_set(err, r, "%s: eventfds for its interrupt: %s", name, strerror(-r));
+	}
 	*out = &fn->dev;
 	return 0;
 }
@@ -237,11 +277,18 @@ static void test_reset(struct device *dev)
 	pci_function_reset(&to_test(dev)->fn);
 }
 
+/* Without the watch, an interrupt by eventfd comes once and no more; nothing else depends on it. */
 static void test_start(struct device *dev)
 {
+	(void)loop_watch(&dev->vm->loop, &to_test(dev)->resampled, EPOLLIN);
 	pthread_mutex_lock(&dev->lock);
 	pci_function_sync(&to_test(dev)->fn);
 	pthread_mutex_unlock(&dev->lock);
+}
+
+static void test_stop(struct device *dev)
+{
+	loop_unwatch(&dev->vm->loop, &to_test(dev)->resampled);
 }
 
 const struct device_type pci_test_type = {
@@ -250,6 +297,7 @@ const struct device_type pci_test_type = {
 	.state_offset = offsetof(struct pci_test, state),
 	.create = test_create,
 	.start = test_start,
+	.stop = test_stop,
 	.reset = test_reset,
 	.destroy = test_destroy,
 };

@@ -26,7 +26,7 @@
 
 enum pci_test_register {
 	PCI_TEST_ID = 0x00,    /* reads PCI_TEST_ID_VALUE */
-	PCI_TEST_INTX = 0x04,  /* bit 0: level of INTA */
+	PCI_TEST_INTX = 0x04,  /* bit 0: level of INTA; bit 1: the same, but by an eventfd, as from another process */
 	PCI_TEST_COUNT = 0x08, /* accesses to all BARs since reset, this one not included; any write clears it */
 	PCI_TEST_LIVE = 0x0c,  /* bit n: BAR n decodes; PCI_TEST_ARM written: the next register read asks for a reset */
 	PCI_TEST_MOVE_LO = 0x10, /* what PCI_TEST_MOVE puts into BAR n */

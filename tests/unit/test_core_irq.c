@@ -20,6 +20,7 @@ struct chip {
 	uint64_t addr;
 	uint32_t data;
 	bool level[IRQ_LINES];
+	int refuse; /* what fd_add answers */
 };
 
 static void chip_set_line(void *arg, unsigned line, bool level)
@@ -41,7 +42,26 @@ static void chip_send_msi(void *arg, uint64_t addr, uint32_t data)
 	chip->data = data;
 }
 
-static const struct irqchip_ops chip_ops = { .set_line = chip_set_line, .send_msi = chip_send_msi };
+static int chip_fd_add(void *arg, unsigned line, int fd, int resample)
+{
+	struct chip *chip = arg;
+	size_t n = strlen(chip->log);
+
+	snprintf(chip->log + n, sizeof(chip->log) - n, "%u:%d/%d ", line, fd, resample);
+	return chip->refuse;
+}
+
+static void chip_fd_del(void *arg, unsigned line, int fd)
+{
+	struct chip *chip = arg;
+	size_t n = strlen(chip->log);
+
+	snprintf(chip->log + n, sizeof(chip->log) - n, "%u!%d ", line, fd);
+}
+
+static const struct irqchip_ops chip_ops = {
+	.set_line = chip_set_line, .send_msi = chip_send_msi, .fd_add = chip_fd_add, .fd_del = chip_fd_del
+};
 
 static void check_log(struct chip *chip, const char *want)
 {
@@ -166,6 +186,77 @@ static void test_chip_comes_late(void **state)
 	irq_router_fini(&router);
 }
 
+/* Descriptors need not be open: only the chip looks at them. */
+static void test_eventfd(void **state)
+{
+	struct irq edge = { .trigger = IRQ_EDGE }, level = { .trigger = IRQ_LEVEL };
+	struct irq_router router;
+	struct chip chip = { 0 };
+
+	irq_router_init(&router, &chip_ops, &chip);
+	assert_int_equal(irq_arm(&edge, -1, -1), -EINVAL);
+	assert_int_equal(irq_arm(&edge, 10, 11), -EINVAL);
+	assert_int_equal(irq_arm(&level, 10, -1), -EINVAL);
+	/* Before it is connected, and after. */
+	assert_int_equal(irq_arm(&edge, 10, -1), 0);
+	assert_int_equal(irq_arm(&edge, 12, -1), -EEXIST);
+	check_log(&chip, "");
+	assert_int_equal(irq_connect(&router, &edge, 3), 0);
+	check_log(&chip, "3:10/-1 ");
+	assert_int_equal(irq_connect(&router, &level, 5), 0);
+	assert_int_equal(irq_arm(&level, 20, 21), 0);
+	check_log(&chip, "5:20/21 ");
+	assert_true(edge.assigned && level.assigned);
+	/* The wire itself goes on as ever. */
+	irq_set(&level, true);
+	irq_set(&level, false);
+	check_log(&chip, "5+ 5- ");
+	irq_disconnect(&edge);
+	check_log(&chip, "3!10 ");
+	irq_disarm(&edge);
+	irq_disarm(&edge);
+	irq_disarm(&level);
+	check_log(&chip, "5!20 ");
+	irq_disconnect(&level);
+	irq_router_fini(&router);
+}
+
+static void test_eventfd_follows_the_chip(void **state)
+{
+	const struct irqchip_ops cannot = { .set_line = chip_set_line };
+	struct irq a = { .trigger = IRQ_EDGE }, b = { .trigger = IRQ_EDGE };
+	struct irq_router router;
+	struct chip chip = { 0 }, other = { 0 };
+
+	irq_router_init(&router, NULL, NULL);
+	assert_int_equal(irq_arm(&a, 10, -1), 0);
+	assert_int_equal(irq_connect(&router, &a, 3), 0);
+	assert_int_equal(irq_connect(&router, &b, 4), 0);
+	assert_false(a.assigned);
+	irq_router_chip(&router, &chip_ops, &chip);
+	check_log(&chip, "3:10/-1 ");
+	assert_true(a.assigned);
+	irq_router_chip(&router, &chip_ops, &other);
+	check_log(&chip, "3!10 ");
+	check_log(&other, "3:10/-1 ");
+	/* What the chip refuses is armed all the same, and its owner is told; it is not taken back from the chip. */
+	other.refuse = -ENOSPC;
+	assert_int_equal(irq_arm(&b, 20, -1), 0);
+	assert_true(b.armed && !b.assigned);
+	check_log(&other, "4:20/-1 ");
+	irq_router_chip(&router, &cannot, &other);
+	check_log(&other, "3!10 ");
+	assert_false(a.assigned || b.assigned);
+	irq_disconnect(&a);
+	assert_int_equal(irq_connect(&router, &a, 3), 0);
+	irq_disconnect(&a);
+	check_log(&other, "");
+	irq_disarm(&b);
+	irq_disconnect(&b);
+	irq_disarm(&a);
+	irq_router_fini(&router);
+}
+
 /* Sources in many threads on one line: at the end its level is that of the last word, and the chip heard only changes. */
 struct player {
 	struct irq irq;
@@ -224,6 +315,8 @@ int main(void)
 		cmocka_unit_test(test_shared_is_or),
 		cmocka_unit_test(test_pulse),
 		cmocka_unit_test(test_chip_comes_late),
+		cmocka_unit_test(test_eventfd),
+		cmocka_unit_test(test_eventfd_follows_the_chip),
 		cmocka_unit_test(test_threads),
 	};
 
