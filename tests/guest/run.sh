@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # run.sh TRAPLINE [DIR | ELF] - runs each flat guest DIR/*.elf, or this one; one line each; status 0 if all pass,
 # 77 if there is none, if all find nothing to tell, or without a usable /dev/kvm to run them on.
+# GUEST_PRELOAD: a library that watches what trapline asks of KVM.
 trapline=${1:?usage: run.sh TRAPLINE [DIR | ELF]}
 dir=${2:-.}
 [ -r /dev/kvm ] && [ -w /dev/kvm ] || { echo "no usable /dev/kvm: the lab runs these guests"; exit 77; }
@@ -17,7 +18,7 @@ for elf; do
 	# The guests that need more than the standard machine.
 	case $name in bar* | irqfd* | reset*) more=--pci-test ;; *) more= ;; esac
 	# shellcheck disable=SC2086
-	timeout "${GUEST_TIMEOUT:-60}" "$trapline" run -k "$elf" -m 128 -c 2 $more </dev/null >"$log" 2>&1
+	timeout "${GUEST_TIMEOUT:-60}" env ${GUEST_PRELOAD:+LD_PRELOAD="$GUEST_PRELOAD"} "$trapline" run -k "$elf" -m 128 -c 2 $more </dev/null >"$log" 2>&1
 	status=$?
 	why=
 	if [ $status -eq 124 ]; then
