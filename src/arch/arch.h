@@ -26,7 +26,8 @@ struct guest_config {
 	const char *kernel; /* path; never NULL once options are resolved */
 	const char *initrd; /* NULL: none */
 	const char *params; /* appended to the defaults; NULL: none */
-	uint64_t ram;       /* bytes */
+	bool no_default_params;
+	uint64_t ram; /* bytes */
 	unsigned cpus;
 	bool pci_test; /* the test-only PCI function */
 };

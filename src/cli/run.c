@@ -34,6 +34,8 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 			&m->guest.kernel },
 		{ OPTION_STRING, 'i', "initrd", "FILE", "initial RAM disk", &m->guest.initrd },
 		{ OPTION_STRING, 'p', "params", "TEXT", "appended to the kernel's command line", &m->guest.params },
+		{ OPTION_FLAG, 0, "no-default-params", NULL, "nothing on that command line but --params",
+			&m->guest.no_default_params },
 		{ OPTION_SIZE, 'm', "mem", "SIZE", "RAM in MiB, or with a suffix B K M G T P; default: 256",
 			&m->guest.ram },
 		{ OPTION_COUNT, 'c', "cpus", "N", "vCPUs; default: 1", &m->guest.cpus },

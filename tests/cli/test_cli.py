@@ -84,6 +84,28 @@ def test_the_json_is_json_and_says_the_same():
     assert any(f["address"] == "0000:00:00.0" for f in machine["pci"])
 
 
+def cmdline(*args):
+    result = dry("-k", GOOD, "--json", *args)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)["cmdline"]
+
+
+def test_the_users_words_come_last_or_alone():
+    own = cmdline()
+    assert "console=ttyS0" in own.split()
+    assert cmdline("-p", "a b=\"c d\"") == own + " a b=\"c d\""
+    assert cmdline("-p", "") == own
+    assert cmdline("-p", "a b", "--no-default-params") == "a b"
+    assert cmdline("--no-default-params") == ""
+
+
+def test_a_command_line_too_long():
+    room = 65535 - len(cmdline()) - 1
+    assert len(cmdline("-p", "x" * room)) == 65535
+    refuse(dry("-k", GOOD, "-p", "x" * (room + 1)), USAGE, "-p", "65536 bytes")
+    assert cmdline("-p", "x" * 65534, "--no-default-params") == "x" * 65534
+
+
 def test_initrd_is_accepted():
     assert dry("-k", GOOD, "-i", path_of("initrd", b"x" * 5000)).returncode == 0
 

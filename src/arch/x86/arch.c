@@ -16,8 +16,13 @@
 /* KVM's own bound for x86, and what the ACPI area holds tables for. */
 #define MAX_CPUS 1024
 
-/* Said on every command line; the user's own words come after, and win. */
-static const char default_cmdline[] = "console=ttyS0";
+/*
+ * Said on every command line but with --no-default-params; the user's own words come after, and win. Each has its
+ * line, with what it saves, in the man page. None may change what the guest is.
+ */
+static const char *const default_params[] = {
+	"console=ttyS0",
+};
 
 static const char *const kernel_candidates[] = {
 	"./bzImage",
@@ -133,17 +138,31 @@ static int create(struct vm *vm, const struct guest_config *config, struct board
 	return 0;
 }
 
+/* Words in their order with a space between; the user's text as it is. */
+static int join_cmdline(struct board *board, struct error *err)
+{
+	const struct guest_config *config = &board->config;
+	size_t n = 0, max = sizeof(board->cmdline) - 1, len = config->params ? strlen(config->params) : 0;
+
+	for (size_t i = 0; !config->no_default_params && i < sizeof(default_params) / sizeof(default_params[0]); i++)
+		n += (size_t)snprintf(
+			board->cmdline + n, sizeof(board->cmdline) - n, "%s%s", n ? " " : "", default_params[i]);
+	if (len > max - n - 1) {
+		err->status = STATUS_USAGE;
+		return error_set(
+			err, -E2BIG, "-p: %zu bytes of command line are too many: at most %zu", n + 1 + len, max);
+	}
+	if (len)
+		snprintf(board->cmdline + n, sizeof(board->cmdline) - n, "%s%s", n ? " " : "", config->params);
+	return 0;
+}
+
 static int open_images(struct board *board, struct error *err)
 {
-	const char *params = board->config.params;
-	int n = snprintf(board->cmdline, sizeof(board->cmdline), "%s%s%s", default_cmdline, params ? " " : "",
-		params ? params : "");
+	int r = join_cmdline(board, err);
 
-	if (n >= (int)sizeof(board->cmdline)) {
-		err->status = STATUS_USAGE;
-		return error_set(err, -E2BIG, "-p: %d bytes of command line are too many: at most %zu", n,
-			sizeof(board->cmdline) - 1);
-	}
+	if (r)
+		return r;
 	return boot_open(&board->boot, board->config.kernel, board->config.initrd, err);
 }
 
