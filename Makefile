@@ -30,7 +30,7 @@ check:
 bench:
 	@tools/deps bench
 	@tools/build $(BUILD)
-	@meson test -C $(BUILD) --benchmark --verbose --num-processes 1
+	@python3 tests/bench/bench.py --build $(BUILD) $(if $(JSON),--json $(JSON)) $(BENCH)
 
 lab:
 	@tools/deps lab
@@ -58,7 +58,8 @@ help:
 	@echo "make check        every test there is, in every configuration; about 6 minutes"
 	@echo "make lab          stock kernels under real KVM, on any machine; about 2 minutes"
 	@echo "                  TEST='boot-*'  LIST=1  VERBOSE=1  JOBS=2  ARCH=x86_64"
-	@echo "make bench        what the bus costs, beside a reference"
+	@echo "make bench        figures and the targets that they are held to; docs/benchmarks.md tells of each"
+	@echo "                  BENCH='startup memory'  JSON=FILE (default: $(BUILD)/bench.json)"
 	@echo "make format       format the C sources as make check wants them"
 	@echo "make install      PREFIX is set when configuring: meson setup --prefix=/usr $(BUILD);  DESTDIR="
 	@echo "make clean        remove what was built, keep downloaded packages (distclean removes them too)"

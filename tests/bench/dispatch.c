@@ -428,24 +428,25 @@ static void print_table(double pair, const struct target *targets, unsigned nr_t
 	}
 }
 
-static void print_json(double pair, const struct target *targets, unsigned nr_targets)
+static void print_json(FILE *out, double pair, const struct target *targets, unsigned nr_targets)
 {
-	printf("{\"mutex_pair_ns\": %.2f, \"rounds\": %d, \"rows\": [", pair, PASSES * ROUNDS);
+	fprintf(out, "{\"mutex_pair_ns\": %.2f, \"rounds\": %d, \"rows\": [", pair, PASSES * ROUNDS);
 	for (const struct bench *b = benches; b < benches + NR_BENCHES; b++) {
-		printf("%s\n  {\"layout\": \"%s\", \"devices\": \"%s\", \"regions\": %u", b == benches ? "" : ",",
+		fprintf(out, "%s\n  {\"layout\": \"%s\", \"devices\": \"%s\", \"regions\": %u", b == benches ? "" : ",",
 			layout_names[b->layout], sharing_names[b->sharing], b->regions);
 		for (int d = 0; d < NR_DISPATCHERS; d++)
-			printf(", \"%s\": {\"fastest_ns\": [%.2f, %.2f], \"quartile_ns\": [%.2f, %.2f]}",
+			fprintf(out, ", \"%s\": {\"fastest_ns\": [%.2f, %.2f], \"quartile_ns\": [%.2f, %.2f]}",
 				d == OURS ? "ours" : "reference", b->fastest[d][1], b->fastest[d][2], b->quartile[d][1],
 				b->quartile[d][2]);
-		printf("}");
+		fprintf(out, "}");
 	}
-	printf("],\n \"targets\": [");
+	fprintf(out, "],\n \"targets\": [");
 	for (const struct target *t = targets; t < targets + nr_targets; t++) {
-		printf("%s\n  {\"target\": \"%s\", \"value\": %.3f, \"%s\": %g, \"met\": %s}", t == targets ? "" : ",",
-			t->text, t->value, t->at_least ? "min" : "max", t->limit, met(t) ? "true" : "false");
+		fprintf(out, "%s\n  {\"target\": \"%s\", \"value\": %.3f, \"%s\": %g, \"met\": %s}",
+			t == targets ? "" : ",", t->text, t->value, t->at_least ? "min" : "max", t->limit,
+			met(t) ? "true" : "false");
 	}
-	printf("]}\n");
+	fprintf(out, "]}\n");
 }
 
 /*
@@ -462,20 +463,22 @@ static void ask_for_huge_pages(char **argv)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = { { "json", no_argument, NULL, 'j' },
+	static const struct option options[] = { { "json", required_argument, NULL, 'j' },
 		{ "check", no_argument, NULL, 'c' }, { NULL, 0, NULL, 0 } };
 	struct target targets[16];
-	bool json = false, check = false, missed = false;
+	bool check = false, missed = false;
+	FILE *json = NULL;
 	unsigned nr_targets;
 	double pair;
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (opt == '?') {
-			fprintf(stderr, "usage: %s [--json] [--check]\n", argv[0]);
+			fprintf(stderr, "usage: %s [--json=FILE] [--check]\n", argv[0]);
 			return 2;
 		}
-		json |= opt == 'j';
+		if (opt == 'j' && !(json = fopen(optarg, "we")))
+			die("cannot write the JSON");
 		check |= opt == 'c';
 	}
 	ask_for_huge_pages(argv);
@@ -489,10 +492,11 @@ int main(int argc, char **argv)
 	pair = mutex_pair_ns();
 	bus_thread_leave();
 	nr_targets = judge(targets);
-	if (json)
-		print_json(pair, targets, nr_targets);
-	else
-		print_table(pair, targets, nr_targets);
+	print_table(pair, targets, nr_targets);
+	if (json) {
+		print_json(json, pair, targets, nr_targets);
+		fclose(json);
+	}
 	for (unsigned i = 0; i < nr_targets; i++)
 		missed |= !met(&targets[i]);
 	return check && missed;
