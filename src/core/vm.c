@@ -173,3 +173,8 @@ void vm_stop(struct vm *vm, enum run_reason reason, const char *fmt, ...)
 	run_request_text(&vm->run, reason, fmt, ap);
 	va_end(ap);
 }
+
+bool vm_press(struct vm *vm, enum vm_button button)
+{
+	return vm->press && vm->press(vm->press_dev, button);
+}

@@ -20,6 +20,9 @@
 #include "core/mem.h"
 #include "core/run.h"
 
+/* What a user can press. */
+enum vm_button { BUTTON_POWER, BUTTON_SLEEP };
+
 struct vm {
 	struct bus *bus;
 	struct mem mem;
@@ -31,6 +34,9 @@ struct vm {
 	uint64_t ram_size;       /* bytes */
 	struct chardev *console; /* what serial0 talks to; NULL: nothing */
 	uint64_t guest_faults;   /* misbehaviour that has no counter of its own; atomic */
+	/* The device with the buttons, which sets it when it starts; NULL: the machine has none. See vm_press(). */
+	bool (*press)(struct device *dev, enum vm_button button);
+	struct device *press_dev;
 };
 
 /*
@@ -55,5 +61,12 @@ struct device *vm_device(struct vm *vm, const char *name); /* NULL: none of that
 /* Requests, legal in handlers. */
 void vm_reset(struct vm *vm);
 void vm_stop(struct vm *vm, enum run_reason reason, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/*
+ * Presses a button and lets it go. True: the guest is told by an interrupt, which it has asked for. False: it has
+ * not (it is still booting, or has no driver), or there is no such button; what happens then is the caller's choice. On
+ * the event loop's thread.
+ */
+bool vm_press(struct vm *vm, enum vm_button button);
 
 #endif

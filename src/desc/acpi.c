@@ -82,10 +82,10 @@ struct fadt { /* 5.2.9, without the header */
 } __attribute__((packed));
 static_assert(sizeof(struct header) + sizeof(struct fadt) == 276, "wire structure, revision 6");
 
-enum { /* FADT flags, table 5.10 */
+/* FADT flags, table 5.10. Not set are those that say: the power button (bit 4), the sleep button (5) are no fixed ones. */
+enum {
 	FADT_WBINVD = 1 << 0,
 	FADT_PROC_C1 = 1 << 2,
-	FADT_NO_SLEEP_BUTTON = 1 << 5,
 	FADT_NO_FIXED_RTC = 1 << 6,
 	FADT_TIMER_32_BITS = 1 << 8,
 	FADT_RESET_REG = 1 << 10,
@@ -233,7 +233,7 @@ static void append_facs(struct build *b)
 static void append_fadt(struct build *b)
 {
 	const struct acpi_platform *p = b->platform;
-	uint32_t flags = FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_NO_FIXED_RTC;
+	uint32_t flags = FADT_WBINVD | FADT_PROC_C1 | FADT_NO_FIXED_RTC;
 	struct fadt fadt = {
 		.sci = htole16((uint16_t)p->sci),
 		/* No SMI command: the machine is in ACPI mode from the start, with SCI_EN set. */

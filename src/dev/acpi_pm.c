@@ -156,14 +156,19 @@ static void acpi_pm_reset_trap(void *arg, struct trap *trap)
 		vm_reset(pm->dev.vm);
 }
 
-void acpi_pm_power_button(struct device *dev)
+/* As hardware does, the status is set whether or not anybody listens; a guest may poll it. */
+static bool acpi_pm_press(struct device *dev, enum vm_button button)
 {
 	struct acpi_pm *pm = container_of(dev, struct acpi_pm, dev);
+	uint16_t bit = button == BUTTON_POWER ? PM1_POWER_BUTTON : PM1_SLEEP_BUTTON;
+	bool listens;
 
 	pthread_mutex_lock(&dev->lock);
-	pm->state.status |= PM1_POWER_BUTTON;
+	pm->state.status |= bit;
+	listens = pm->state.enable & bit;
 	acpi_pm_update(pm);
 	pthread_mutex_unlock(&dev->lock);
+	return listens;
 }
 
 static void acpi_pm_reset(struct device *dev)
@@ -182,6 +187,8 @@ static void acpi_pm_start(struct device *dev)
 	pthread_mutex_lock(&dev->lock);
 	acpi_pm_update(pm);
 	pthread_mutex_unlock(&dev->lock);
+	dev->vm->press_dev = dev;
+	dev->vm->press = acpi_pm_press;
 }
 
 static int acpi_pm_create(struct vm *vm, const char *name, const void *config, struct device **out, struct error *err)
@@ -208,6 +215,8 @@ static void acpi_pm_destroy(struct device *dev)
 {
 	struct acpi_pm *pm = container_of(dev, struct acpi_pm, dev);
 
+	if (dev->vm->press_dev == dev)
+		dev->vm->press = NULL;
 	timer_cancel(&pm->wrap);
 	device_fini(dev);
 	free(pm);

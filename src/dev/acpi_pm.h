@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * acpi_pm.h - ACPI fixed hardware (ACPI specification 6.4, section 4.8): the PM1a event and control blocks, the power
- * management timer and the reset register.
+ * acpi_pm.h - ACPI fixed hardware (ACPI specification 6.4, section 4.8): the PM1a event and control blocks with power
+ * and sleep button, the power management timer and the reset register.
  *
  * There is no SMI command port: the machine is in ACPI mode from the start. The FADT is written from where
  * the four regions stand, whose sizes are its block lengths.
@@ -20,10 +20,7 @@ enum { ACPI_PM_EVENT, ACPI_PM_CONTROL, ACPI_PM_TIMER, ACPI_PM_RESET, NR_ACPI_PM_
 #define ACPI_PM_S5          5 /* SLP_TYP of \_S5: soft off */
 #define ACPI_PM_RESET_VALUE 1 /* what to write to the reset register: the FADT's RESET_VALUE */
 
-/* No config. S5 becomes vm_stop(REASON_POWER_OFF), the reset register vm_reset(). */
+/* No config. S5 becomes vm_stop(REASON_POWER_OFF), the reset register vm_reset(); vm_press() presses its buttons. */
 extern const struct device_type acpi_pm_type;
-
-/* The user presses the power button: asks the guest to shut down. On any thread. */
-void acpi_pm_power_button(struct device *dev);
 
 #endif

@@ -197,8 +197,8 @@ static void test_fadt(void **state)
 	assert_int_equal(fadt[91], 4);
 	assert_int_equal(fadt[108], 0x32);
 	assert_int_equal(le(fadt + 109, 2), 7);
-	/* WBINVD, C1, no sleep button, no fixed RTC, 32-bit timer, reset register; not hardware-reduced. */
-	assert_int_equal(le(fadt + 112, 4), 0x565);
+	/* WBINVD, C1, no fixed RTC, 32-bit timer, reset register; both buttons fixed; not hardware-reduced. */
+	assert_int_equal(le(fadt + 112, 4), 0x545);
 	assert_int_equal(fadt[116], 1);
 	assert_int_equal(fadt[117], 8);
 	assert_int_equal(le(fadt + 120, 8), 0x60c);
@@ -217,7 +217,7 @@ static void test_fadt(void **state)
 	assert_int_equal(le(fadt + 56, 4), 0);
 	assert_int_equal(fadt[148], 0);
 	assert_int_equal(le(fadt + 152, 8), 0xf1000000);
-	assert_int_equal(le(fadt + 112, 4), 0x065);
+	assert_int_equal(le(fadt + 112, 4), 0x045);
 	assert_int_equal(le(fadt + 120, 8), 0);
 	acpi_free(&t);
 }

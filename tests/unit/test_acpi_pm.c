@@ -10,6 +10,7 @@
 
 #define TIMER        0x0001
 #define POWER_BUTTON 0x0100
+#define SLEEP_BUTTON 0x0200
 #define SLEEP        0x2000
 #define S5           (ACPI_PM_S5 << 10)
 
@@ -53,7 +54,7 @@ static void test_power_button(void **state)
 
 	assert_int_equal(rig_read(rig, ACPI_PM_EVENT, 0, 4), 0);
 	/* Pressed before anybody listens: remembered. */
-	acpi_pm_power_button(rig->dev);
+	assert_false(vm_press(&rig->vm, BUTTON_POWER));
 	assert_int_equal(status(rig), POWER_BUTTON);
 	assert_false(rig_level(rig, 0));
 	rig_write(rig, ACPI_PM_EVENT, 2, 2, 0xffff);
@@ -67,7 +68,7 @@ static void test_power_button(void **state)
 	assert_false(rig_level(rig, 0));
 	assert_int_equal(status(rig), 0);
 	/* By bytes: the other byte stays. */
-	acpi_pm_power_button(rig->dev);
+	vm_press(&rig->vm, BUTTON_POWER);
 	rig_write(rig, ACPI_PM_EVENT, 0, 1, 0xff);
 	assert_int_equal(status(rig), POWER_BUTTON);
 	rig_write(rig, ACPI_PM_EVENT, 2, 1, 0x00);
@@ -76,9 +77,37 @@ static void test_power_button(void **state)
 	rig_write(rig, ACPI_PM_EVENT, 1, 1, POWER_BUTTON >> 8);
 	assert_int_equal(rig_read(rig, ACPI_PM_EVENT, 0, 4), 0x07000000);
 	/* By a doubleword: both at once. */
-	acpi_pm_power_button(rig->dev);
+	vm_press(&rig->vm, BUTTON_POWER);
 	rig_write(rig, ACPI_PM_EVENT, 0, 4, 0x00010000 | POWER_BUTTON);
 	assert_int_equal(rig_read(rig, ACPI_PM_EVENT, 0, 4), 0x00010000);
+	rig_free(rig);
+}
+
+static void test_buttons_tell_whether_the_guest_listens(void **state)
+{
+	struct rig *rig = rig_new(0);
+
+	/* No device with buttons. */
+	assert_false(vm_press(&rig->vm, BUTTON_POWER));
+	rig_add(rig, &acpi_pm_type, NULL);
+	rig_write(rig, ACPI_PM_EVENT, 2, 2, POWER_BUTTON);
+	assert_false(vm_press(&rig->vm, BUTTON_SLEEP));
+	assert_int_equal(status(rig), SLEEP_BUTTON);
+	assert_false(rig_level(rig, 0));
+	assert_true(vm_press(&rig->vm, BUTTON_POWER));
+	assert_int_equal(status(rig), SLEEP_BUTTON | POWER_BUTTON);
+	assert_true(rig_level(rig, 0));
+	rig_write(rig, ACPI_PM_EVENT, 0, 2, POWER_BUTTON);
+	assert_false(rig_level(rig, 0));
+	rig_write(rig, ACPI_PM_EVENT, 2, 2, SLEEP_BUTTON);
+	assert_true(rig_level(rig, 0));
+	assert_true(vm_press(&rig->vm, BUTTON_SLEEP));
+	assert_false(vm_press(&rig->vm, BUTTON_POWER));
+	/* Reset, it is a guest that does not listen yet. */
+	device_reset(rig->dev);
+	assert_false(vm_press(&rig->vm, BUTTON_SLEEP));
+	vm_remove_device(rig->dev);
+	assert_false(vm_press(&rig->vm, BUTTON_POWER));
 	rig_free(rig);
 }
 
@@ -178,7 +207,7 @@ static void test_restore(void **state)
 	struct rig *rig = pm_rig();
 
 	rig_write(rig, ACPI_PM_EVENT, 2, 2, POWER_BUTTON);
-	acpi_pm_power_button(rig->dev);
+	vm_press(&rig->vm, BUTTON_POWER);
 	rig_restore(rig);
 	assert_true(rig_level(rig, 0));
 	assert_int_equal(rig_read(rig, ACPI_PM_EVENT, 0, 4), POWER_BUTTON << 16 | POWER_BUTTON);
@@ -254,6 +283,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_regions),
 		cmocka_unit_test(test_power_button),
+		cmocka_unit_test(test_buttons_tell_whether_the_guest_listens),
 		cmocka_unit_test(test_timer),
 		cmocka_unit_test(test_timer_carry),
 		cmocka_unit_test(test_sleep),

@@ -288,7 +288,7 @@ static void host_input(struct fuzz *f)
 		i8042_mouse(vm_device(&f->vm, "i8042"), (int)(int16_t)r, (int)(int16_t)(r >> 16), bytes[4]);
 		break;
 	case 2:
-		acpi_pm_power_button(vm_device(&f->vm, "acpi-pm"));
+		vm_press(&f->vm, BUTTON_POWER);
 		break;
 	case 3:
 		chardev_flush(&f->console, 0);
