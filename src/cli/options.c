@@ -99,6 +99,15 @@ static int parse_count(const char *text, unsigned *count, struct error *err)
 	return 0;
 }
 
+static int append(struct option_values *values, const char *text, struct error *err)
+{
+	if (values->n == OPTION_VALUES)
+		return error_set(
+			err, -E2BIG, "'%.100s' is one too many; the option can be given %u times", text, OPTION_VALUES);
+	values->text[values->n++] = text;
+	return 0;
+}
+
 static int store(const struct option_spec *spec, const char *value, struct error *err)
 {
 	switch (spec->kind) {
@@ -108,6 +117,8 @@ static int store(const struct option_spec *spec, const char *value, struct error
 	case OPTION_STRING:
 		*(const char **)spec->target = value;
 		return 0;
+	case OPTION_REPEAT:
+		return append(spec->target, value, err);
 	case OPTION_COUNT:
 		return parse_count(value, spec->target, err);
 	case OPTION_SIZE:

@@ -11,7 +11,14 @@
 
 #include "core/error.h"
 
-enum option_kind { OPTION_GROUP, OPTION_FLAG, OPTION_STRING, OPTION_COUNT, OPTION_SIZE, OPTION_END };
+enum option_kind { OPTION_GROUP, OPTION_FLAG, OPTION_STRING, OPTION_REPEAT, OPTION_COUNT, OPTION_SIZE, OPTION_END };
+
+/* The values of an option that may be given more than once, in the order of the command line. */
+#define OPTION_VALUES 32
+struct option_values {
+	const char *text[OPTION_VALUES];
+	unsigned n;
+};
 
 struct option_spec {
 	enum option_kind kind;
@@ -19,7 +26,7 @@ struct option_spec {
 	const char *name;  /* GROUP: its heading */
 	const char *value; /* what --help calls the value */
 	const char *help;
-	void *target; /* bool, const char *, unsigned, uint64_t (bytes) */
+	void *target; /* bool, const char *, struct option_values, unsigned, uint64_t (bytes) */
 };
 
 /*
