@@ -334,23 +334,33 @@ static void listener_leave(struct bus *bus, struct region *region)
 	region->coalesced = region->slotted = false;
 }
 
-/* After the map shows a region at its place. -errno if its memory has no slot; the bus copies then. */
-static int listener_enter(struct bus *bus, struct region *region)
+/*
+ * After the map shows regions at their places, in two steps: KVM takes long over a memory slot while what was told it
+ * of a doorbell or a posted write before awaits its grace period, so all slots come first.
+ */
+
+/* -errno if its memory has no slot; the bus copies then. */
+static int listener_enter_memory(struct bus *bus, struct region *region)
+{
+	int r;
+
+	if (!bus->listener || (region->kind != REGION_RAM && region->kind != REGION_ROM))
+		return 0;
+	r = bus->listener->memory_add(bus->listener, region);
+	region->slotted = !r;
+	return r;
+}
+
+static void listener_enter(struct bus *bus, struct region *region)
 {
 	struct bus_listener *listener = bus->listener;
-	int r = 0;
 
 	if (!listener)
-		return 0;
-	if (region->kind == REGION_RAM || region->kind == REGION_ROM) {
-		r = listener->memory_add(listener, region);
-		region->slotted = !r;
-	}
+		return;
 	if (region->coalesce && (region->kind == REGION_TRAP || region->kind == REGION_ROM))
 		region->coalesced = !listener->coalesce_add(listener, region);
 	for (struct doorbell *bell = region->doorbells; bell; bell = bell->next)
 		bell->assigned = !listener->doorbell_add(listener, region, bell);
-	return r;
 }
 
 struct batch {
@@ -511,6 +521,10 @@ static void commit(struct bus *bus, const struct batch *batch, struct map *map)
 	retire(bus, old);
 	for (c = batch->changes; c < end; c++) {
 		if (c->effective && c->live)
+			(void)listener_enter_memory(bus, c->entry.region);
+	}
+	for (c = batch->changes; c < end; c++) {
+		if (c->effective && c->live)
 			listener_enter(bus, c->entry.region);
 	}
 }
@@ -622,7 +636,9 @@ int bus_listen(struct bus *bus, struct bus_listener *listener)
 		listener_leave(bus, region);
 	bus->listener = listener;
 	for (uint32_t i = 0; !r && (region = map_next(bus->map, &i));)
-		r = listener_enter(bus, region);
+		r = listener_enter_memory(bus, region);
+	for (uint32_t i = 0; !r && (region = map_next(bus->map, &i));)
+		listener_enter(bus, region);
 	for (uint32_t i = 0; r && (region = map_next(bus->map, &i));)
 		listener_leave(bus, region);
 	if (r)

@@ -354,13 +354,14 @@ static void listener_that_comes_late_gets_the_map_replayed(void **state)
 	assert_false(bell.assigned || ram.slotted || a.region.coalesced);
 	check_log("");
 	assert_int_equal(bus_listen(bus, &recorder.listener), 0);
-	check_log("post+a@1000 bell+a@1000 slot+ram@10000 ");
+	/* KVM takes milliseconds over a slot that comes after the others. */
+	check_log("slot+ram@10000 post+a@1000 bell+a@1000 ");
 	assert_int_equal(bus_listen(bus, NULL), 0);
 	check_log("bell-a@1000 post-a@1000 slot-ram@10000 ");
 	/* A machine whose RAM has no slots cannot run: that is told, and the listener is not attached. */
 	recorder.fail_memory = -ENOSPC;
 	assert_int_equal(bus_listen(bus, &recorder.listener), -ENOSPC);
-	check_log("post+a@1000 bell+a@1000 bell-a@1000 post-a@1000 ");
+	check_log("");
 	move(&a.region, 0x3000);
 	check_log("");
 	bus_disarm(bus, &bell);
