@@ -17,7 +17,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#define MSR_MAX 1024
+#define MSR_MAX   1024
+#define MSR_BATCH 64 /* of one request */
 
 #define XSTATE_BV     512 /* where the XSAVE header says which components are not in their initial state */
 #define XSTATE_FP_SSE 3
@@ -69,28 +70,47 @@ struct chip_state {
 	struct kvm_clock_data clock;
 };
 
-/* struct kvm_msrs with its one entry. */
-struct one_msr {
+/* struct kvm_msrs with room. */
+struct msr_batch {
 	uint32_t n, pad;
-	struct kvm_msr_entry entry;
+	struct kvm_msr_entry entries[MSR_BATCH];
 };
-_Static_assert(offsetof(struct one_msr, entry) == offsetof(struct kvm_msrs, entries), "the same shape");
+_Static_assert(offsetof(struct msr_batch, entries) == offsetof(struct kvm_msrs, entries), "the same shape");
+
+/*
+ * Gets (into `got`) or sets as many of the `n` entries as KVM does in one go, and returns how many: it stops at the
+ * first that it refuses. A request costs more than the MSRs in it.
+ */
+static uint32_t some_msrs(
+	int fd, unsigned long request, const struct kvm_msr_entry *entries, uint32_t n, struct kvm_msr_entry *got)
+{
+	struct msr_batch batch = { .n = n < MSR_BATCH ? n : MSR_BATCH };
+	int done;
+
+	memcpy(batch.entries, entries, batch.n * sizeof(*entries));
+	done = ioctl(fd, request, &batch);
+	if (done <= 0)
+		return 0;
+	if (got)
+		memcpy(got, batch.entries, (uint32_t)done * sizeof(*got));
+	return (uint32_t)done;
+}
 
 static bool get_msr(int fd, uint32_t index, uint64_t *value)
 {
-	struct one_msr msr = { .n = 1, .entry.index = index };
+	struct kvm_msr_entry msr = { .index = index };
 
-	if (ioctl(fd, KVM_GET_MSRS, &msr) != 1)
+	if (some_msrs(fd, KVM_GET_MSRS, &msr, 1, &msr) != 1)
 		return false;
-	*value = msr.entry.data;
+	*value = msr.data;
 	return true;
 }
 
 static bool set_msr(int fd, uint32_t index, uint64_t value)
 {
-	struct one_msr msr = { .n = 1, .entry = { .index = index, .data = value } };
+	struct kvm_msr_entry msr = { .index = index, .data = value };
 
-	return ioctl(fd, KVM_SET_MSRS, &msr) == 1;
+	return some_msrs(fd, KVM_SET_MSRS, &msr, 1, NULL) == 1;
 }
 
 /*
@@ -139,40 +159,58 @@ static const struct msr_range {
 };
 #define MSR_UNLISTED 156
 
-/* Keeps one that can be read and written: others cannot change, or cannot be put back. */
-static void take_msr(int fd, uint32_t index, struct vcpu_state *state)
+static void add_msr(struct vcpu_state *state, uint32_t index)
 {
-	uint64_t value;
-
-	if (msr_is_tsc(index) || !get_msr(fd, index, &value) || !set_msr(fd, index, value))
-		return;
-	state->msrs[state->nr_msrs].index = index;
-	state->msrs[state->nr_msrs++].data = value;
+	if (!msr_is_tsc(index))
+		state->msrs[state->nr_msrs++].index = index;
 }
 
-/* `state` has room for the list and for MSR_UNLISTED more. */
+/* Gets or sets them all, and drops those that KVM refuses. */
+static void keep_msrs(int fd, unsigned long request, struct vcpu_state *state)
+{
+	struct kvm_msr_entry *msrs = state->msrs;
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < state->nr_msrs;) {
+		uint32_t done =
+			some_msrs(fd, request, msrs + i, state->nr_msrs - i, request == KVM_GET_MSRS ? msrs + i : NULL);
+
+		memmove(msrs + kept, msrs + i, done * sizeof(*msrs));
+		kept += done;
+		/* None: it is this one that is refused. */
+		i += done ? done : 1;
+	}
+	state->nr_msrs = kept;
+}
+
+/*
+ * Keeps those that can be read and written: others cannot change, or cannot be put back. `state` has room for the
+ * list and for MSR_UNLISTED more.
+ */
 static void take_msrs(int fd, const struct kvm_msr_list *list, struct vcpu_state *state)
 {
 	for (uint32_t i = 0; i < list->nmsrs; i++)
-		take_msr(fd, list->indices[i], state);
+		add_msr(state, list->indices[i]);
 	for (unsigned i = 0; i < NR(unlisted); i++) {
 		for (uint32_t j = 0; j < unlisted[i].n; j++)
-			take_msr(fd, unlisted[i].first + j, state);
+			add_msr(state, unlisted[i].first + j);
 	}
+	keep_msrs(fd, KVM_GET_MSRS, state);
+	keep_msrs(fd, KVM_SET_MSRS, state);
 }
 
-/* KVM writes in order and stops at the first that it refuses; one that already has its value is no matter. */
+/* In order. One that is refused, though it was not at power-on, is no matter if it has its value. */
 static int restore_msrs(int fd, const struct vcpu_state *state, struct error *err)
 {
-	for (uint32_t i = 0; i < state->nr_msrs; i++) {
+	for (uint32_t i = 0; i < state->nr_msrs;) {
 		const struct kvm_msr_entry *msr = &state->msrs[i];
+		uint32_t done = some_msrs(fd, KVM_SET_MSRS, msr, state->nr_msrs - i, NULL);
 		uint64_t value;
 
-		if (set_msr(fd, msr->index, msr->data))
-			continue;
-		if (!get_msr(fd, msr->index, &value) || value != msr->data)
+		if (!done && (!get_msr(fd, msr->index, &value) || value != msr->data))
 			return error_set(err, -EIO, "vCPU %u: KVM refuses MSR 0x%x its power-on value 0x%llx",
 				state->index, msr->index, (unsigned long long)msr->data);
+		i += done ? done : 1;
 	}
 	return 0;
 }
