@@ -67,8 +67,9 @@ struct arch {
 	int (*kvm_vcpu)(
 		struct board *board, struct vcpu *vcpu, struct error *err); /* once each: CPUID, power-on state */
 	/*
-	 * Chips and every vCPU to their power-on state: at start-up and at reset, *before* load(). KVM writes into
-	 * guest memory for a vCPU (kvmclock, stolen time) where the guest's last life asked it to, until that is undone.
+	 * Chips and every vCPU back to their power-on state, which they have when they are made: at reset, *before*
+	 * load(). KVM writes into guest memory for a vCPU (kvmclock, stolen time) where the guest's last life asked it
+	 * to, until that is undone.
 	 */
 	int (*kvm_reset)(struct board *board, struct kvm *kvm, struct error *err);
 	int (*kvm_enter)(

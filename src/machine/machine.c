@@ -192,16 +192,13 @@ static int vcpus_up(struct machine *m, struct error *err)
 	return r;
 }
 
-/* What a power-on and a reset have in common, once the devices are in their power-on state. */
+/* What a power-on and a reset have in common, once devices, chips and vCPUs are in their power-on state. */
 static int load_guest(struct machine *m, struct error *err)
 {
 	const struct arch *arch = m->config.arch;
-	bool kvm = !m->config.dry_run;
-	int r = kvm ? arch->kvm_reset(m->board, &m->kvm, err) : 0;
+	int r = arch->load(m->board, err);
 
-	if (r == 0)
-		r = arch->load(m->board, err);
-	if (r == 0 && kvm)
+	if (r == 0 && !m->config.dry_run)
 		r = arch->kvm_enter(m->board, &m->kvm, err);
 	return r;
 }
@@ -387,7 +384,9 @@ static int reset_in_place(struct machine *m, struct error *err)
 	bus_drain(m->vm.bus);
 	for_each_device(m, stop_device);
 	for_each_device(m, device_reset);
-	r = load_guest(m, err);
+	r = m->config.arch->kvm_reset(m->board, &m->kvm, err);
+	if (r == 0)
+		r = load_guest(m, err);
 	if (r)
 		return r;
 	for_each_device(m, start_device);
