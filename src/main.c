@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/options.h"
 #include "core/thread.h"
+#include "core/word.h"
 
 static const struct command commands[] = {
 	{ "run", "run a guest", cmd_run },
@@ -32,7 +32,7 @@ static int unknown_command(const char *word, struct error *err)
 
 	for (size_t i = 0; i < NR_COMMANDS; i++)
 		names[2 + i] = commands[i].name;
-	nearest = options_nearest(word, names);
+	nearest = word_nearest(word, names);
 	error_set(err, -1, "unknown command '%.100s'", word);
 	if (nearest)
 		error_hint(err, "did you mean '%s'?", nearest);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* options.c - parsing by a table, help from the same table, and the nearest name for a mistyped one. */
+/* options.c - parsing by a table, and help from the same table. */
 #include "cli/options.h"
 
 #include <ctype.h>
@@ -7,56 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/word.h"
+
 #define WORD_MAX 48
-
-static unsigned min3(unsigned a, unsigned b, unsigned c)
-{
-	unsigned m = a < b ? a : b;
-
-	return m < c ? m : c;
-}
-
-/* Edits (insert, delete, replace) that turn a into b; both shorter than WORD_MAX. */
-static unsigned distance(const char *a, const char *b)
-{
-	unsigned row[WORD_MAX + 1];
-	size_t n = strlen(b);
-
-	for (unsigned j = 0; j <= n; j++)
-		row[j] = j;
-	for (unsigned i = 1; a[i - 1]; i++) {
-		unsigned corner = row[0];
-
-		row[0] = i;
-		for (unsigned j = 1; j <= n; j++) {
-			unsigned above = row[j];
-
-			row[j] = min3(above + 1, row[j - 1] + 1, corner + (a[i - 1] != b[j - 1]));
-			corner = above;
-		}
-	}
-	return row[n];
-}
-
-const char *options_nearest(const char *word, const char *const *names)
-{
-	unsigned best = 3; /* more edits than two are no typing error */
-	const char *nearest = NULL;
-
-	if (strlen(word) >= WORD_MAX)
-		return NULL;
-	for (; *names; names++) {
-		unsigned d = strlen(*names) < WORD_MAX ? distance(word, *names) : best;
-		/* A beginning of the name is near however much is left out. */
-		if (strlen(word) >= 3 && strncmp(word, *names, strlen(word)) == 0)
-			d = d < 1 ? d : 1;
-		if (d < best && d < strlen(word)) {
-			best = d;
-			nearest = *names;
-		}
-	}
-	return nearest;
-}
 
 int options_size(const char *text, uint64_t *bytes, struct error *err)
 {
@@ -141,7 +94,7 @@ static int unknown(const struct option_spec *specs, const char *word, size_t len
 	names[n] = NULL;
 	if (len < sizeof(name))
 		memcpy(name, word, len);
-	nearest = options_nearest(name, names);
+	nearest = word_nearest(name, names);
 	error_set(err, -EINVAL, "unknown option '--%.*s'", (int)(len < 100 ? len : 100), word);
 	if (nearest)
 		error_hint(err, "did you mean '--%s'?", nearest);

@@ -37,9 +37,6 @@ int options_parse(const struct option_spec *specs, int argc, char **argv, int *r
 	__attribute__((warn_unused_result));
 void options_help(const struct option_spec *specs, FILE *out);
 
-/* The name in `names` (NULL-ended) that `word` may have meant, or NULL when none is near. */
-const char *options_nearest(const char *word, const char *const *names);
-
 /* "512" MiB, or with a suffix B K M G T P (powers of 1,024). 0, or -EINVAL / -ERANGE with one line in `err`. */
 int options_size(const char *text, uint64_t *bytes, struct error *err) __attribute__((warn_unused_result));
 

@@ -8,6 +8,7 @@
 
 #include "arch/find_kernel.h"
 #include "cli/options.h"
+#include "core/word.h"
 
 #define DEFAULT_RAM  (256ULL << 20)
 #define DEFAULT_CPUS 1
@@ -84,7 +85,7 @@ static int check(struct run_options *o, struct error *err)
 	static const char *const consoles[] = { "serial", NULL };
 
 	if (strcmp(o->console, "serial") != 0) {
-		const char *nearest = options_nearest(o->console, consoles);
+		const char *nearest = word_nearest(o->console, consoles);
 
 		error_set(err, -EINVAL, "--console %s: this version has 'serial' only", o->console);
 		if (nearest)
