@@ -29,7 +29,9 @@ struct guest_config {
 	bool no_default_params;
 	uint64_t ram; /* bytes */
 	unsigned cpus;
-	bool pci_test; /* the test-only PCI function */
+	bool pci_test;            /* the test-only PCI function */
+	const char *const *place; /* see struct place_moves in arch/place.h */
+	unsigned nr_place;
 };
 
 /* An architecture's own half of a machine. */

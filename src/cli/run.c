@@ -16,6 +16,7 @@
 struct run_options {
 	struct machine_config machine;
 	const char *console;
+	struct option_values place;
 	bool dry_run, json, help;
 	char kernel[4096]; /* where a kernel was found, when none was named */
 };
@@ -41,6 +42,8 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 			&m->guest.ram },
 		{ OPTION_COUNT, 'c', "cpus", "N", "vCPUs; default: 1", &m->guest.cpus },
 		{ OPTION_STRING, 0, "name", "NAME", "the guest's name, in messages", &m->name },
+		{ OPTION_REPEAT, 0, "place", "DEV=SPACE:ADDR[,irq=N]",
+			"put a device elsewhere: serial0=mmio:0xd0000000,irq=10", &o->place },
 		{ OPTION_GROUP, 0, "Console:", NULL, NULL, NULL },
 		{ OPTION_STRING, 0, "console", "KIND",
 			"serial: this terminal is the guest's first serial port (default)", &o->console },
@@ -101,6 +104,8 @@ static int check(struct run_options *o, struct error *err)
 			return err->status = STATUS_IMAGE;
 		o->machine.guest.kernel = o->kernel;
 	}
+	o->machine.guest.place = o->place.text;
+	o->machine.guest.nr_place = o->place.n;
 	o->machine.dry_run = o->dry_run;
 	return STATUS_OK;
 }

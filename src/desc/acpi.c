@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * acpi.c - RSDP, XSDT, FADT, FACS, MADT and MCFG, laid out one after the other around dsdt.c's terms.
+ * acpi.c - RSDP, XSDT, FADT, FACS, MADT, MCFG and SPCR, laid out one after the other around dsdt.c's terms.
  *
  * There is no RSDT: revision 2 of the RSDP does without, and every kernel that this machine can start reads
  * the XSDT.
@@ -145,6 +145,22 @@ struct mcfg { /* PCI Firmware Specification 3.3, 4.1.2, without the header */
 } __attribute__((packed));
 static_assert(sizeof(struct mcfg) == 24, "wire structure");
 
+struct spcr { /* Serial Port Console Redirection Table 1.02 (revision 2), without the header */
+	uint8_t type, reserved0[3];
+	struct gas base;
+	uint8_t interrupt_type, irq;
+	uint32_t gsi;
+	uint8_t baud, parity, stop_bits, flow_control, terminal, reserved1;
+	uint16_t pci_device, pci_vendor;
+	uint8_t pci_bus, pci_slot, pci_function;
+	uint32_t pci_flags;
+	uint8_t pci_segment;
+	uint32_t reserved2;
+} __attribute__((packed));
+static_assert(sizeof(struct header) + sizeof(struct spcr) == 80, "wire structure");
+
+enum { SPCR_16550 = 0, SPCR_IRQ_PIC = 1, SPCR_IRQ_APIC = 2, SPCR_115200 = 7, SPCR_ANSI = 3, SPCR_NO_PCI = 0xffff };
+
 enum { MADT_LAPIC = 0, MADT_IOAPIC = 1, MADT_OVERRIDE = 2, MADT_LAPIC_NMI = 4, MADT_X2APIC = 9, MADT_X2APIC_NMI = 10 };
 enum { MADT_PCAT_COMPAT = 1, MADT_ENABLED = 1 };
 enum { MPS_BUS_DEFAULT = 0, MPS_HIGH_LEVEL = 0xd }; /* polarity and trigger of an interrupt input */
@@ -153,6 +169,7 @@ enum { MPS_BUS_DEFAULT = 0, MPS_HIGH_LEVEL = 0xd }; /* polarity and trigger of a
 #define LAPIC_ID_MAX 254
 
 #define XSDT_ENTRIES 4
+#define ISA_IRQS     16
 
 struct build {
 	const struct acpi_platform *platform;
@@ -335,6 +352,39 @@ static void append_mcfg(struct build *b)
 		append_entry(b, "MCFG", 1, &mcfg, sizeof(mcfg));
 }
 
+/* Where a kernel that has no driver yet finds the console, wherever it stands: Linux's bare "earlycon". */
+static void append_spcr(struct build *b)
+{
+	const struct device *dev = b->platform->console;
+	const struct irq *irq = dev && dev->nr_irqs && dev->irqs[0]->router ? dev->irqs[0] : NULL;
+	struct spcr spcr = {
+		.type = SPCR_16550,
+		.baud = SPCR_115200,
+		.stop_bits = 1,
+		.terminal = SPCR_ANSI,
+		.pci_device = htole16(SPCR_NO_PCI),
+		.pci_vendor = htole16(SPCR_NO_PCI),
+	};
+
+	if (!dev)
+		return;
+	spcr.base = (struct gas){
+		.space = dev->regions[0]->space == SPACE_PIO,
+		.bits = 8,
+		.access = 1,
+		.address = htole64(dev->regions[0]->base),
+	};
+	if (irq) {
+		spcr.interrupt_type = SPCR_IRQ_APIC;
+		spcr.gsi = htole32(irq->line);
+	}
+	if (irq && irq->line < ISA_IRQS && b->platform->pic) {
+		spcr.interrupt_type |= SPCR_IRQ_PIC;
+		spcr.irq = (uint8_t)irq->line;
+	}
+	append_entry(b, "SPCR", 2, &spcr, sizeof(spcr));
+}
+
 static int append_dsdt(struct build *b, struct vm *vm, struct error *err)
 {
 	struct aml dsdt;
@@ -395,6 +445,7 @@ int acpi_build(
 		append_fadt(&b);
 		append_madt(&b);
 		append_mcfg(&b);
+		append_spcr(&b);
 		xsdt = append_table(&b, "XSDT", 1, b.entries, b.nr_entries * sizeof(b.entries[0]));
 		if (aml_ok(&b.out))
 			fill_rsdp(&b, xsdt);

@@ -55,6 +55,8 @@ struct acpi_platform {
 	uint8_t century;    /* index of the century byte in CMOS */
 	uint16_t boot_arch; /* ACPI_BOOT_* */
 
+	const struct device *console; /* a UART by its first region and interrupt: for the SPCR; NULL: none */
+
 	uint64_t ecam_base; /* 0: none */
 	uint8_t ecam_first_bus, ecam_last_bus;
 

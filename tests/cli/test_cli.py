@@ -262,6 +262,90 @@ def test_a_build_tree_is_found():
     assert result.returncode == 0 and "arch/x86/boot/bzImage" in result.stdout, result
 
 
+def placed(*moves, more=()):
+    return dry("-k", GOOD, "--json", *more, *[word for move in moves for word in ("--place", move)])
+
+
+def regions_of(result, device):
+    assert result.returncode == 0, result.stderr
+    bus = json.loads(result.stdout)["bus"]
+    return [(space, r["name"], r["base"]) for space in bus for r in bus[space] if r["device"] == device]
+
+
+def lines_of(result, device):
+    return [irq["line"] for d in json.loads(result.stdout)["devices"] if d["name"] == device for irq in d["irqs"]]
+
+
+def test_place_moves_devices():
+    result = placed("serial0=mmio:0xd0000000,irq=10", "rtc=pio:0x370")
+    assert regions_of(result, "serial0") == [("mmio", "serial", 0xD0000000)]
+    assert lines_of(result, "serial0") == [10]
+    assert regions_of(result, "rtc") == [("pio", "rtc", 0x370)]
+    assert lines_of(result, "rtc") == [8]
+    assert regions_of(result, "serial1") == [("pio", "serial", 0x2F8)]
+    # Decimal and octal as in C, and the last word counts.
+    assert regions_of(placed("serial0=pio:512", "serial0=pio:01000,irq=0x5"), "serial0") == [("pio", "serial", 512)]
+    text = dry("-k", GOOD, "--place", "serial0=mmio:0xd0000000").stdout
+    assert "0xd0000000 -     0xd0000007" in text, text
+
+
+def test_place_keeps_distances_or_moves_one_region():
+    result = placed("acpi-pm=mmio:0xd0000100")
+    assert [(space, base) for space, _, base in regions_of(result, "acpi-pm")] == [
+        ("mmio", 0xD0000100), ("mmio", 0xD0000104), ("mmio", 0xD0000108), ("mmio", 0xD000010C)]
+    result = placed("acpi-pm.ACPI PM_TMR=mmio:0xd0000000")
+    assert regions_of(result, "acpi-pm") == [
+        ("pio", "ACPI PM1a_EVT_BLK", 0x600), ("pio", "ACPI PM1a_CNT_BLK", 0x604), ("pio", "ACPI reset", 0x60C),
+        ("mmio", "ACPI PM_TMR", 0xD0000000)]
+    # What stands in the other space stays.
+    assert ("mmio", "PCI ECAM", 0xD1000000) in regions_of(placed("pci=pio:0x2cf8"), "pci")
+    result = placed("i8042=pio:0x160,irq=5,6")
+    assert [base for _, _, base in regions_of(result, "i8042")] == [0x160, 0x164]
+    assert lines_of(result, "i8042") == [5, 6]
+
+
+def test_places_and_interrupts_can_be_swapped():
+    result = placed("serial0=pio:0x2f8,irq=3", "serial1=pio:0x3f8,irq=4", "rtc=pio:0x70,irq=1",
+                    "i8042=pio:0x60,irq=8,12")
+    assert regions_of(result, "serial0") == [("pio", "serial", 0x2F8)]
+    assert lines_of(result, "i8042") == [8, 12] and lines_of(result, "rtc") == [1]
+
+
+BAD_PLACES = [
+    # malformed
+    ("serial0", "form DEV=SPACE:ADDR"), ("=pio:1", "form DEV=SPACE:ADDR"), ("serial0=pio", "form DEV=SPACE:ADDR"),
+    ("", "form DEV=SPACE:ADDR"), ("serial0=port:0x100", "'port'", "'pio'"), ("serial0=pio:", "''", "address"),
+    ("serial0=pio:com1", "'com1'", "address"), ("serial0=pio:-1", "'-1'", "address"),
+    ("serial0=pio:18446744073709551616", "address"), ("serial0=pio:0x100irq=4", "'irq=4'", ",irq=N"),
+    ("serial0=pio:0x100,irq", "',irq'"), ("serial0=pio:0x100,irq=", "''", "interrupt number"),
+    ("serial0=pio:0x100,irq=4x", "'4x'", "interrupt number"), ("serial0=pio:0x100,irq=3,4", "has 1 interrupt"),
+    ("serial0=pio:0x100,irq=1,2,3,4,5", "more than 4"), ("acpi-pm=mmio:0xd0000001", "aligned", "4 bytes"),
+    # unknown
+    ("seril0=pio:0x100", "'seril0'", "did you mean 'serial0'?"), ("floppy=pio:0x3f0", "'floppy'", "--dry-run"),
+    ("pci.ECAM=mmio:0xc0000000", "no region 'ECAM'", "--dry-run"),
+    # outside of its space
+    ("serial0=pio:0xfff9", "serial", "outside", "0xffff"), ("serial0=pio:0x10000", "outside"),
+    ("serial0=mmio:0xfffffffffffffff8", "outside"), ("serial0=mmio:0xffffffffffffffff", "outside"),
+    # overlapping: both sides are named
+    ("serial0=pio:0x2f8", "serial0", "serial1"), ("serial0=mmio:0x1000000", "RAM", "serial0"),
+    ("serial0=pio:0x40", "kernel", "serial0"), ("serial0=mmio:0xfee00000", "kernel", "serial0"),
+    ("serial0=mmio:0xd1000ff8", "pci", "serial0"), ("serial0=mmio:0xe0000000", "PCI's 32-bit window", "serial0"),
+    ("serial0=pio:0x61f9", "PCI's I/O window", "serial0"), ("kernel=pio:0x100", "KVM", "stays"),
+    # interrupts
+    ("serial0=pio:0x100,irq=8", "interrupt 8", "rtc", "could have 3, 4, 5"),
+    ("serial0=pio:0x100,irq=9", "interrupt 9", "acpi-pm"), ("serial0=pio:0x100,irq=0", "the timer"),
+    ("serial0=pio:0x100,irq=17", "interrupt 17", "PCI"), ("serial0=pio:0x100,irq=24", "0 to 23"),
+    ("acpi-pm=pio:0x700,irq=4", "interrupt 4", "serial0"), ("acpi-pm=pio:0x700,irq=20", "SCI"),
+    ("pci.PCI ECAM=mmio:0xc0080000", "aligned to 1 MiB"),
+]
+
+
+def test_bad_places_are_told():
+    for move, *words in BAD_PLACES:
+        refuse(placed(move), USAGE, "--place", *words)
+    refuse(dry("-k", GOOD, *["--place", "rtc=pio:0x370"] * 33), USAGE, "--place", "32 times")
+
+
 def test_help_is_grouped_and_version_is_told():
     text = run("run", "--help").stdout
     for word in ["Guest:", "Console:", "--kernel", "--no-reboot", "Exit status"]:

@@ -52,7 +52,7 @@ static void bed_up(struct bed *bed, uint64_t ram)
 	}
 	bed->config.cmdline = "console=ttyS0";
 	bed->config.map = bed->map;
-	bed->config.nr_map = layout_map(ram, bed->map);
+	bed->config.nr_map = layout_map(ram, LAYOUT_ECAM, bed->map);
 	bed->config.rsdp = LAYOUT_ACPI;
 	bed->config.ram_is_zero = true;
 }
@@ -413,7 +413,7 @@ static void lies(void **state)
 	bed_up(&bed, 64 * MIB);
 	boot_file_elf64(&f, 80 * MIB);
 	bed_files(&bed, &f, 0);
-	bed.config.nr_map = layout_map(128 * MIB, bed.map);
+	bed.config.nr_map = layout_map(128 * MIB, LAYOUT_ECAM, bed.map);
 	load_fails(&bed, -EFAULT, "no RAM");
 	bed_down(&bed);
 
@@ -449,7 +449,7 @@ static void maps(void **state)
 
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		struct memory_range map[LAYOUT_MAP_RANGES], ram[LAYOUT_RAM_RANGES];
-		unsigned n = layout_map(sizes[i], map), nr = layout_ram(sizes[i], ram);
+		unsigned n = layout_map(sizes[i], LAYOUT_ECAM, map), nr = layout_ram(sizes[i], ram);
 		uint64_t usable = 0, total = 0, at = 0;
 
 		assert_true(n <= LAYOUT_MAP_RANGES && nr <= LAYOUT_RAM_RANGES);

@@ -155,7 +155,7 @@ static void load(struct bed *bed, enum boot_way way, const uint8_t *code, unsign
 	}
 	boot_file_write(f.bytes, f.size, path);
 	boot_close(&bed->boot);
-	config.nr_map = layout_map(RAM, bed->map);
+	config.nr_map = layout_map(RAM, LAYOUT_ECAM, bed->map);
 	fine(boot_open(&bed->boot, path, NULL, &bed->err));
 	unlink(path);
 	fine(boot_load(&bed->boot, &bed->mem, &config, &bed->entry, &bed->err));

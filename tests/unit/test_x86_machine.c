@@ -26,9 +26,11 @@ struct bed {
 	uint8_t table[TABLE_MAX];
 };
 
-static struct bed *bed_new(unsigned cpus, uint64_t ram, bool pci_test)
+static struct bed *bed_moved(unsigned cpus, uint64_t ram, bool pci_test, const char *const *place, unsigned nr_place)
 {
-	const struct guest_config config = { .kernel = "none", .ram = ram, .cpus = cpus, .pci_test = pci_test };
+	const struct guest_config config = {
+		.kernel = "none", .ram = ram, .cpus = cpus, .pci_test = pci_test, .place = place, .nr_place = nr_place
+	};
 	struct bed *bed = calloc(1, sizeof(*bed));
 	struct error err = { 0 };
 
@@ -44,6 +46,22 @@ static struct bed *bed_new(unsigned cpus, uint64_t ram, bool pci_test)
 		fail_msg("%s", err.text);
 	return bed;
 }
+
+static struct bed *bed_new(unsigned cpus, uint64_t ram, bool pci_test)
+{
+	return bed_moved(cpus, ram, pci_test, NULL, 0);
+}
+
+/* Everything elsewhere: what tables and _CRS say must follow. */
+static const char *const moves[] = {
+	"serial0=mmio:0xd0000000,irq=10",
+	"serial1=mmio:0x100000000000",
+	"rtc=pio:0x370",
+	"i8042=pio:0x160",
+	"acpi-pm=mmio:0xd0001000,irq=11",
+	"pci.PCI ECAM=mmio:0xb0000000",
+};
+#define NR_MOVES (sizeof(moves) / sizeof(moves[0]))
 
 static void bed_free(struct bed *bed)
 {
@@ -158,10 +176,9 @@ static void check_by_iasl(struct bed *bed, const char *dir, const char *signatur
 	run_iasl(dir, args);
 }
 
-static void check_machine(unsigned cpus, uint64_t ram, bool pci_test)
+static void check_machine(struct bed *bed)
 {
-	static const char *const signatures[] = { "FACP", "FACS", "APIC", "MCFG", "DSDT" };
-	struct bed *bed = bed_new(cpus, ram, pci_test);
+	static const char *const signatures[] = { "FACP", "FACS", "APIC", "MCFG", "SPCR", "DSDT" };
 	char dir[] = "/tmp/x86-machine-XXXXXX", command[64];
 
 	assert_non_null(mkdtemp(dir));
@@ -181,10 +198,11 @@ static void test_iasl(void **state)
 		print_message("no iasl\n");
 		skip();
 	}
-	check_machine(1, 128ULL << 20, false);
-	check_machine(8, 5ULL << 30, true);
+	check_machine(bed_new(1, 128ULL << 20, false));
+	check_machine(bed_new(8, 5ULL << 30, true));
+	check_machine(bed_moved(2, 128ULL << 20, true, moves, NR_MOVES));
 	/* As many as there may be, which is beyond what one byte can name. */
-	check_machine(1024, 128ULL << 20, false);
+	check_machine(bed_new(1024, 128ULL << 20, false));
 }
 
 /* The fixed registers that the FADT names are those on the bus; so is ECAM, and each processor is told of. */
@@ -219,6 +237,50 @@ static void test_tables_agree(void **state)
 	}
 	assert_int_equal(cpus, 300);
 	assert_int_equal(lapics, 255);
+	bed_free(bed);
+}
+
+enum { BOOT_ARCH_8042 = 2, BOOT_ARCH_NO_CMOS = 0x20 };
+
+static bool dsdt_has(struct bed *bed, const uint8_t *bytes, size_t n)
+{
+	size_t len = fetch(bed, find(bed, "DSDT"));
+
+	len = fetch(bed, find(bed, "DSDT"));
+	return memmem(bed->table, len, bytes, n);
+}
+
+/* Where nothing was moved, the PC's flags and ports; a fixed 32-bit memory resource where the UART went to memory. */
+static void test_tables_follow_moves(void **state)
+{
+	const uint8_t memory32[] = { 0x86, 9, 0, 1, 0, 0, 0, 0xd0, 8, 0, 0, 0 }, irq10[] = { 0x22, 0x00, 0x04 };
+	struct bed *bed = bed_new(1, 128ULL << 20, false);
+
+	fetch(bed, find(bed, "FACP"));
+	assert_int_equal(le(bed->table + 109, 2) & (BOOT_ARCH_8042 | BOOT_ARCH_NO_CMOS), BOOT_ARCH_8042);
+	fetch(bed, find(bed, "SPCR"));
+	assert_int_equal(bed->table[40], 1); /* I/O space */
+	assert_int_equal(le(bed->table + 44, 8), 0x3f8);
+	assert_int_equal(le(bed->table + 54, 4), 4);
+	assert_false(dsdt_has(bed, memory32, sizeof(memory32)));
+	bed_free(bed);
+
+	bed = bed_moved(1, 128ULL << 20, false, moves, NR_MOVES);
+	assert_true(dsdt_has(bed, memory32, sizeof(memory32)));
+	assert_true(dsdt_has(bed, irq10, sizeof(irq10)));
+	fetch(bed, find(bed, "FACP"));
+	assert_int_equal(le(bed->table + 109, 2) & (BOOT_ARCH_8042 | BOOT_ARCH_NO_CMOS), BOOT_ARCH_NO_CMOS);
+	assert_int_equal(le(bed->table + 46, 2), 11);
+	assert_int_equal(le(bed->table + 56, 4), 0); /* no port: the event block is in memory */
+	assert_int_equal(bed->table[148], 0);
+	assert_int_equal(le(bed->table + 152, 8), 0xd0001000);
+	fetch(bed, find(bed, "SPCR"));
+	assert_int_equal(bed->table[40], 0); /* memory */
+	assert_int_equal(le(bed->table + 44, 8), 0xd0000000);
+	assert_int_equal(bed->table[53], 10);
+	assert_int_equal(le(bed->table + 54, 4), 10);
+	fetch(bed, find(bed, "MCFG"));
+	assert_int_equal(le(bed->table + 44, 8), 0xb0000000);
 	bed_free(bed);
 }
 
@@ -318,6 +380,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_iasl),
 		cmocka_unit_test(test_tables_agree),
+		cmocka_unit_test(test_tables_follow_moves),
 		cmocka_unit_test(test_tables_again),
 		cmocka_unit_test(test_fields_cover_state),
 	};

@@ -172,7 +172,7 @@ static int load(struct board *board, struct error *err)
 	struct boot_config config = {
 		.cmdline = board->cmdline,
 		.map = map,
-		.nr_map = layout_map(board->config.ram, map),
+		.nr_map = layout_map(board->config.ram, board_ecam(board), map),
 		.ram_is_zero = !board->loaded,
 	};
 	int r = board_describe(board, &config.rsdp, err);

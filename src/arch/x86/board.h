@@ -33,6 +33,7 @@ unsigned board_phys_bits(void);
 
 /* machine.c */
 int board_build(struct board *board, struct error *err) __attribute__((warn_unused_result));
+uint64_t board_ecam(const struct board *board); /* guest-physical */
 /* Writes the ACPI tables, made from the devices, to guest memory; *rsdp is where they start. */
 int board_describe(struct board *board, uint64_t *rsdp, struct error *err) __attribute__((warn_unused_result));
 

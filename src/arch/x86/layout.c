@@ -13,19 +13,22 @@ unsigned layout_ram(uint64_t ram, struct memory_range ranges[static LAYOUT_RAM_R
 	return 2;
 }
 
-/* What the first MiB, and the hole, are made of, whatever the amount of RAM. */
+/* What the first MiB is made of, whatever the amount of RAM. */
 static const struct memory_range low_fixed[] = {
 	{ 0, LAYOUT_LOW_RAM_END, MEMORY_RAM },
 	{ LAYOUT_LOW_RAM_END, LAYOUT_ACPI - LAYOUT_LOW_RAM_END, MEMORY_RESERVED },
 	{ LAYOUT_ACPI, LAYOUT_ACPI_END - LAYOUT_ACPI, MEMORY_ACPI },
 };
-static const struct memory_range hole_fixed[] = {
-	/* The PCI firmware specification, 4.1.2, wants the ECAM window reserved here or in a motherboard resource. */
-	{ LAYOUT_ECAM, LAYOUT_ECAM_SIZE, MEMORY_RESERVED },
-	{ LAYOUT_KVM_IDENTITY, LAYOUT_KVM_END - LAYOUT_KVM_IDENTITY, MEMORY_RESERVED },
-};
+static void put(struct memory_range *map, unsigned *n, uint64_t base, uint64_t size, enum memory_type type)
+{
+	unsigned i = (*n)++;
 
-unsigned layout_map(uint64_t ram, struct memory_range map[static LAYOUT_MAP_RANGES])
+	for (; i > 0 && map[i - 1].base > base; i--)
+		map[i] = map[i - 1];
+	map[i] = (struct memory_range){ base, size, type };
+}
+
+unsigned layout_map(uint64_t ram, uint64_t ecam, struct memory_range map[static LAYOUT_MAP_RANGES])
 {
 	struct memory_range ranges[LAYOUT_RAM_RANGES];
 	unsigned nr = layout_ram(ram, ranges), n = 0;
@@ -37,13 +40,14 @@ unsigned layout_map(uint64_t ram, struct memory_range map[static LAYOUT_MAP_RANG
 			break;
 		if (range.size > ranges[0].size - range.base)
 			range.size = ranges[0].size - range.base;
-		map[n++] = range;
+		put(map, &n, range.base, range.size, range.type);
 	}
 	if (ranges[0].size > LAYOUT_HIGH_RAM)
-		map[n++] = (struct memory_range){ LAYOUT_HIGH_RAM, ranges[0].size - LAYOUT_HIGH_RAM, MEMORY_RAM };
-	for (unsigned i = 0; i < sizeof(hole_fixed) / sizeof(hole_fixed[0]); i++)
-		map[n++] = hole_fixed[i];
+		put(map, &n, LAYOUT_HIGH_RAM, ranges[0].size - LAYOUT_HIGH_RAM, MEMORY_RAM);
 	if (nr > 1)
-		map[n++] = ranges[1];
+		put(map, &n, ranges[1].base, ranges[1].size, MEMORY_RAM);
+	/* The PCI firmware specification, 4.1.2, wants the ECAM window reserved here or in a motherboard resource. */
+	put(map, &n, ecam, LAYOUT_ECAM_SIZE, MEMORY_RESERVED);
+	put(map, &n, LAYOUT_KVM_IDENTITY, LAYOUT_KVM_END - LAYOUT_KVM_IDENTITY, MEMORY_RESERVED);
 	return n;
 }

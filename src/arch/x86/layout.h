@@ -62,7 +62,10 @@ struct memory_range {
  * least 1 and small enough that nothing wraps (the caller checks it against the CPU's address width).
  */
 unsigned layout_ram(uint64_t ram, struct memory_range ranges[static LAYOUT_RAM_RANGES]);
-/* The map that the guest is told, in ascending order without overlaps. Returns how many entries. */
-unsigned layout_map(uint64_t ram, struct memory_range map[static LAYOUT_MAP_RANGES]);
+/*
+ * The map that the guest is told, in ascending order without overlaps. ECAM is at `ecam`, outside of RAM and of KVM's
+ * own pages. Returns how many entries.
+ */
+unsigned layout_map(uint64_t ram, uint64_t ecam, struct memory_range map[static LAYOUT_MAP_RANGES]);
 
 #endif

@@ -22,6 +22,7 @@
 #define IOAPIC_BASE 0xfec00000
 #define LAPIC_BASE  0xfee00000
 #define SCI         9
+#define ISA_LINES   16
 #define ECAM_BUSES  (LAYOUT_ECAM_SIZE / PCI_ECAM_BUS_SIZE)
 
 #define PM_EVENT   0x600
@@ -50,6 +51,17 @@ static const struct held_place kernel_chips[] = {
 };
 static const struct held_config kernel_config = { .places = kernel_chips,
 	.n = sizeof(kernel_chips) / sizeof(kernel_chips[0]) };
+
+/* KVM's IOAPIC has 24 inputs. The PIT's interrupt is input 0 or 2, and 2 of the PICs is their cascade. */
+#define IRQ_INPUTS 24
+static const struct place_line lines_taken[] = {
+	{ 0, "the timer", false },
+	{ 2, "the timer", false },
+	{ BOARD_GSI_PCI, "PCI", true },
+	{ BOARD_GSI_PCI + 1, "PCI", true },
+	{ BOARD_GSI_PCI + 2, "PCI", true },
+	{ BOARD_GSI_PCI + 3, "PCI", true },
+};
 
 static const struct serial_config console_config = { .console = true, .trigger = IRQ_EDGE, .out2_gates_irq = true };
 static const struct serial_config serial_config = { .trigger = IRQ_EDGE, .out2_gates_irq = true };
@@ -87,6 +99,21 @@ static int build_legacy(struct board *board, struct error *err)
 		.buses = ECAM_BUSES,
 		.gsi = { BOARD_GSI_PCI, BOARD_GSI_PCI + 1, BOARD_GSI_PCI + 2, BOARD_GSI_PCI + 3 },
 	};
+	const struct place_window windows[] = {
+		{ "PCI's I/O window", SPACE_PIO, host_config.windows.io.base, host_config.windows.io.size },
+		{ "PCI's 32-bit window", SPACE_MMIO, host_config.windows.mem32.base, host_config.windows.mem32.size },
+		{ "PCI's 64-bit window", SPACE_MMIO, host_config.windows.mem64.base, host_config.windows.mem64.size },
+	};
+	const struct place_moves moves = {
+		.text = board->config.place,
+		.n = board->config.nr_place,
+		.limits = { [SPACE_PIO] = 0x10000, [SPACE_MMIO] = 1ULL << board_phys_bits() },
+		.lines = IRQ_INPUTS,
+		.windows = windows,
+		.nr_windows = sizeof(windows) / sizeof(windows[0]),
+		.taken = lines_taken,
+		.nr_taken = sizeof(lines_taken) / sizeof(lines_taken[0]),
+	};
 	const struct placement table[] = {
 		{ "kernel", &held_type, &kernel_config },
 		{ "i8042", &i8042_type, NULL, .at = { PIO(0x60), PIO(0x64) }, .irqs = { 1, 12 } },
@@ -102,7 +129,41 @@ static int build_legacy(struct board *board, struct error *err)
 		{ "pci", &pci_host_type, &host_config, .at = { PIO(0xcf8), PIO(0xcfc), MMIO(LAYOUT_ECAM) } },
 	};
 
-	return place_devices(board->vm, table, sizeof(table) / sizeof(table[0]), err);
+	return place_moved(board->vm, table, sizeof(table) / sizeof(table[0]), &moves, err);
+}
+
+static const struct region *ecam_of(const struct board *board)
+{
+	return vm_device(board->vm, "pci")->regions[2];
+}
+
+uint64_t board_ecam(const struct board *board)
+{
+	return ecam_of(board)->base;
+}
+
+static bool stands_at(const struct board *board, const char *name, unsigned region, uint64_t port)
+{
+	const struct region *r = vm_device(board->vm, name)->regions[region];
+
+	return r->space == SPACE_PIO && r->base == port;
+}
+
+/* What the tables cannot say of a machine whose devices were moved. */
+static int check_moved(struct board *board, struct error *err)
+{
+	const struct device *pm = vm_device(board->vm, "acpi-pm");
+	const struct region *ecam = ecam_of(board);
+
+	err->status = STATUS_USAGE;
+	if (pm->irqs[0]->line >= ISA_LINES)
+		return error_set(err, -EINVAL, "--place acpi-pm: interrupt %u: the SCI is one of 0 to %d",
+			pm->irqs[0]->line, ISA_LINES - 1);
+	if (ecam->base % PCI_ECAM_BUS_SIZE)
+		return error_set(err, -EINVAL, "--place pci: '%s' at %#llx is not aligned to 1 MiB", ecam->name,
+			(unsigned long long)ecam->base);
+	err->status = 0;
+	return 0;
 }
 
 /* PCI functions have a slot instead of addresses: their BARs are placed from the bridge's windows. */
@@ -136,6 +197,8 @@ int board_build(struct board *board, struct error *err)
 	};
 	int r = build_legacy(board, err);
 
+	if (r == 0)
+		r = check_moved(board, err);
 	if (r)
 		return r;
 	board->pci = pci_host_bus(vm_device(board->vm, "pci"));
@@ -164,7 +227,7 @@ int board_describe(struct board *board, uint64_t *rsdp, struct error *err)
 		.ioapic_base = IOAPIC_BASE,
 		.pic = true,
 		.timer_gsi = 2,
-		.sci = SCI,
+		.sci = pm->irqs[0]->line,
 		.pm1_event = block_of(pm, ACPI_PM_EVENT),
 		.pm1_control = block_of(pm, ACPI_PM_CONTROL),
 		.pm_timer = block_of(pm, ACPI_PM_TIMER),
@@ -172,8 +235,9 @@ int board_describe(struct board *board, uint64_t *rsdp, struct error *err)
 		.reset_value = ACPI_PM_RESET_VALUE,
 		.s5 = ACPI_PM_S5,
 		.century = CMOS_CENTURY,
-		.boot_arch = ACPI_BOOT_LEGACY_DEVICES | ACPI_BOOT_8042 | ACPI_BOOT_NO_VGA | ACPI_BOOT_NO_ASPM,
-		.ecam_base = LAYOUT_ECAM,
+		.boot_arch = ACPI_BOOT_LEGACY_DEVICES | ACPI_BOOT_NO_VGA | ACPI_BOOT_NO_ASPM,
+		.console = vm_device(board->vm, "serial0"),
+		.ecam_base = board_ecam(board),
 		.ecam_last_bus = ECAM_BUSES - 1,
 		.max_size = LAYOUT_ACPI_END - LAYOUT_ACPI,
 	};
@@ -184,6 +248,11 @@ int board_describe(struct board *board, uint64_t *rsdp, struct error *err)
 		return error_set(err, -ENOMEM, "no memory for the ACPI tables");
 	for (unsigned i = 0; i < board->config.cpus; i++)
 		apic_ids[i] = i;
+	/* These flags are about the ports of a PC, not about the chips. */
+	if (stands_at(board, "i8042", 0, 0x60) && stands_at(board, "i8042", 1, 0x64))
+		platform.boot_arch |= ACPI_BOOT_8042;
+	if (!stands_at(board, "rtc", 0, 0x70))
+		platform.boot_arch |= ACPI_BOOT_NO_CMOS;
 	r = acpi_build(&platform, board->vm, LAYOUT_ACPI, &tables, err);
 	free(apic_ids);
 	if (r)
