@@ -8,6 +8,7 @@
 
 #include "arch/find_kernel.h"
 #include "cli/options.h"
+#include "core/json.h"
 #include "core/word.h"
 
 #define DEFAULT_RAM  (256ULL << 20)
@@ -99,6 +100,8 @@ static int check(struct run_options *o, struct error *err)
 		error_set(err, -EINVAL, "--json goes with --dry-run");
 		return usage_error(err);
 	}
+	if (o->json && json_load(err))
+		return STATUS_HOST;
 	if (!o->machine.guest.kernel) {
 		if (find_kernel(o->machine.arch->kernel_candidates, o->kernel, sizeof(o->kernel), err))
 			return err->status = STATUS_IMAGE;
