@@ -219,6 +219,13 @@ void clock_step(struct clock *clock, uint64_t ns)
 	pthread_mutex_unlock(&clock->lock);
 }
 
+void clock_jump(struct clock *clock, int64_t ns)
+{
+	pthread_mutex_lock(&clock->lock);
+	clock->epoch += ns;
+	pthread_mutex_unlock(&clock->lock);
+}
+
 void timer_init(struct timer *timer, struct clock *clock, void (*fn)(void *), void *arg, pthread_mutex_t *lock)
 {
 	*timer = (struct timer){ .clock = clock, .fn = fn, .arg = arg, .lock = lock };

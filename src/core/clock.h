@@ -50,6 +50,7 @@ int64_t clock_wall(struct clock *clock); /* ns since 1970, UTC */
 void clock_stop(struct clock *clock);    /* pause: time stands still, timers wait */
 void clock_start(struct clock *clock);
 void clock_step(struct clock *clock, uint64_t ns); /* manual clocks: move on and run what falls due, in order */
+void clock_jump(struct clock *clock, int64_t ns);  /* manual clocks: the wall clock alone is set, as a host's may be */
 
 uint64_t clock_next(struct clock *clock); /* host CLOCK_MONOTONIC ns of the soonest timer, or CLOCK_NEVER */
 /* Runs timers that are due: a bounded number, so look at clock_next() again. The caller holds no device's lock. */
