@@ -12,6 +12,7 @@
 
 static const struct command commands[] = {
 	{ "run", "run a guest", cmd_run },
+	{ "device-test", "drive a machine's devices by lines of text, without KVM", cmd_device_test },
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -20,8 +21,8 @@ static void help(FILE *out)
 {
 	fprintf(out, "usage: trapline COMMAND [options]\n\nCommands:\n");
 	for (size_t i = 0; i < NR_COMMANDS; i++)
-		fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
-	fprintf(out, "  %-10s %s\n  %-10s %s\n", "help", "print this", "version", "print the version");
+		fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].summary);
+	fprintf(out, "  %-12s %s\n  %-12s %s\n", "help", "print this", "version", "print the version");
 	fprintf(out, "\n'trapline COMMAND --help' tells more, 'man trapline' all.\n");
 }
 

@@ -23,7 +23,7 @@ struct vcpu;
 
 /* What the user asked for. Strings are the caller's and outlive the machine. */
 struct guest_config {
-	const char *kernel; /* path; never NULL once options are resolved */
+	const char *kernel; /* path; NULL: none, in a machine that no vCPU enters */
 	const char *initrd; /* NULL: none */
 	const char *params; /* appended to the defaults; NULL: none */
 	bool no_default_params;
@@ -59,7 +59,8 @@ struct arch {
 	int (*build)(struct board *board, struct error *err);
 	/* Opens and checks kernel and initrd, and keeps them open: a reset loads them again. */
 	int (*open_images)(struct board *board, struct error *err);
-	/* Writes kernel, initrd, tables and command line to guest memory. At start-up and at each reset. */
+	/* Writes kernel, initrd, tables and command line to guest memory, or tables alone where no kernel was opened.
+	 * At start-up and at each reset. */
 	int (*load)(struct board *board, struct error *err);
 	void (*info)(struct board *board, struct board_info *info);
 
@@ -79,5 +80,10 @@ struct arch {
 };
 
 extern const struct arch arch_x86_64;
+
+/* All of them, NULL-ended. Any architecture's machine is built on any host; only the host's own runs. */
+extern const struct arch *const archs[];
+/* The one of that name, or NULL. */
+const struct arch *arch_find(const char *name);
 
 #endif

@@ -16,9 +16,38 @@ struct command {
 };
 
 int cmd_run(int argc, char **argv, struct error *err);
+int cmd_device_test(int argc, char **argv, struct error *err);
+
+/* What makes up the machine itself, for the options of every command that builds one. */
+#define DEFAULT_RAM  (256ULL << 20)
+#define DEFAULT_CPUS 1
+#define OPTION_MEM(m)                                                                                                  \
+	{                                                                                                              \
+		OPTION_SIZE, 'm', "mem", "SIZE", "RAM in MiB, or with a suffix B K M G T P; default: 256",             \
+			&(m)->guest.ram                                                                                \
+	}
+#define OPTION_CPUS(m)                                                                                                 \
+	{                                                                                                              \
+		OPTION_COUNT, 'c', "cpus", "N", "vCPUs; default: 1", &(m)->guest.cpus                                  \
+	}
+#define OPTION_PLACE(values)                                                                                           \
+	{                                                                                                              \
+		OPTION_REPEAT, 0, "place", "DEV=SPACE:ADDR[,irq=N]",                                                   \
+			"put a device elsewhere: serial0=mmio:0xd0000000,irq=10", (values)                             \
+	}
+#define OPTION_PCI_TEST(m)                                                                                             \
+	{                                                                                                              \
+		OPTION_FLAG, 0, "pci-test", NULL, "add the PCI function that tests drive", &(m)->guest.pci_test        \
+	}
 
 /* The machine as it would be built. */
 void dry_run_text(const struct machine *machine, FILE *out);
 int dry_run_json(const struct machine *machine, FILE *out); /* 0 or -EILSEQ (text that is not UTF-8), -EIO */
+
+/* Parts of that JSON; the reference is the caller's. NULL: no memory. */
+struct json_t *machine_bus_json(const struct machine *machine);
+struct json_t *machine_devices_json(const struct machine *machine);
+struct json_t *machine_pci_json(const struct machine *machine);
+const char *space_name(enum space space); /* "pio", "mmio" */
 
 #endif

@@ -19,6 +19,11 @@ static const char *const kind_names[] = {
 };
 _Static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == NR_REGION_KINDS, "a name for each kind");
 
+const char *space_name(enum space space)
+{
+	return space_names[space];
+}
+
 static const char *owner_name(const struct region *region)
 {
 	const struct device *dev = region->owner;
@@ -144,7 +149,7 @@ static json_t *irqs_json(const struct device *dev)
 	return array;
 }
 
-static json_t *devices_json(const struct machine *m)
+json_t *machine_devices_json(const struct machine *m)
 {
 	json_t *array = json_array();
 
@@ -158,12 +163,14 @@ static json_t *devices_json(const struct machine *m)
 	return array;
 }
 
-static json_t *pci_json(const struct board_info *info)
+json_t *machine_pci_json(const struct machine *m)
 {
 	json_t *array = json_array();
+	struct board_info info;
 
-	for (unsigned i = 0; info->pci && i < PCI_SLOTS * PCI_FUNCTIONS; i++) {
-		const struct pci_function *fn = info->pci->functions[i];
+	m->config.arch->info(m->board, &info);
+	for (unsigned i = 0; info.pci && i < PCI_SLOTS * PCI_FUNCTIONS; i++) {
+		const struct pci_function *fn = info.pci->functions[i];
 		char address[16];
 
 		if (!fn)
@@ -177,25 +184,32 @@ static json_t *pci_json(const struct board_info *info)
 	return array;
 }
 
-int dry_run_json(const struct machine *m, FILE *out)
+json_t *machine_bus_json(const struct machine *m)
 {
-	const struct guest_config *guest = &m->config.guest;
-	json_t *root, *bus = json_object();
-	struct board_info info;
-	int r;
+	json_t *bus = json_object();
 
-	m->config.arch->info(m->board, &info);
 	for (unsigned space = 0; space < NR_SPACES; space++) {
 		json_t *array = json_array();
 
 		bus_for_each(m->vm.bus, (enum space)space, add_region, array);
 		json_object_set_new(bus, space_names[space], array);
 	}
+	return bus;
+}
+
+int dry_run_json(const struct machine *m, FILE *out)
+{
+	const struct guest_config *guest = &m->config.guest;
+	struct board_info info;
+	json_t *root;
+	int r;
+
+	m->config.arch->info(m->board, &info);
 	root = json_pack("{s:s?, s:s, s:I, s:I, s:{s:s, s:s, s:s, s:I}, s:s?, s:s, s:o, s:o, s:o}", "name",
 		m->config.name, "arch", m->config.arch->name, "cpus", (json_int_t)guest->cpus, "ram",
 		(json_int_t)guest->ram, "kernel", "path", guest->kernel, "kind", info.kernel_kind, "boot",
 		info.boot_way, "entry", (json_int_t)info.entry, "initrd", guest->initrd, "cmdline", info.cmdline, "bus",
-		bus, "devices", devices_json(m), "pci", pci_json(&info));
+		machine_bus_json(m), "devices", machine_devices_json(m), "pci", machine_pci_json(m));
 	if (!root)
 		return -EILSEQ;
 	r = json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF ? -EIO : 0;

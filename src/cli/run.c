@@ -11,9 +11,6 @@
 #include "core/json.h"
 #include "core/word.h"
 
-#define DEFAULT_RAM  (256ULL << 20)
-#define DEFAULT_CPUS 1
-
 struct run_options {
 	struct machine_config machine;
 	const char *console;
@@ -39,12 +36,10 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		{ OPTION_STRING, 'p', "params", "TEXT", "appended to the kernel's command line", &m->guest.params },
 		{ OPTION_FLAG, 0, "no-default-params", NULL, "nothing on that command line but --params",
 			&m->guest.no_default_params },
-		{ OPTION_SIZE, 'm', "mem", "SIZE", "RAM in MiB, or with a suffix B K M G T P; default: 256",
-			&m->guest.ram },
-		{ OPTION_COUNT, 'c', "cpus", "N", "vCPUs; default: 1", &m->guest.cpus },
+		OPTION_MEM(m),
+		OPTION_CPUS(m),
 		{ OPTION_STRING, 0, "name", "NAME", "the guest's name, in messages", &m->name },
-		{ OPTION_REPEAT, 0, "place", "DEV=SPACE:ADDR[,irq=N]",
-			"put a device elsewhere: serial0=mmio:0xd0000000,irq=10", &o->place },
+		OPTION_PLACE(&o->place),
 		{ OPTION_GROUP, 0, "Console:", NULL, NULL, NULL },
 		{ OPTION_STRING, 0, "console", "KIND",
 			"serial: this terminal is the guest's first serial port (default)", &o->console },
@@ -57,7 +52,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		{ OPTION_FLAG, 0, "json", NULL, "with --dry-run: as JSON", &o->json },
 		{ OPTION_FLAG, 0, "debug", NULL, "tell of stages and resets, and at the end of traps, on stderr",
 			&m->debug },
-		{ OPTION_FLAG, 0, "pci-test", NULL, "add the PCI function that tests drive", &m->guest.pci_test },
+		OPTION_PCI_TEST(m),
 		{ OPTION_STRING, 0, "kvm-device", "FILE", "KVM's device file; default: /dev/kvm", &m->kvm_device },
 		{ OPTION_FLAG, 'h', "help", NULL, "print this", &o->help },
 		{ OPTION_END, 0, NULL, NULL, NULL, NULL },

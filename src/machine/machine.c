@@ -100,7 +100,11 @@ static void host_down(struct machine *m)
 
 static int vm_up(struct machine *m, struct error *err)
 {
-	return vm_init(&m->vm, false, err);
+	int r = vm_init(&m->vm, m->config.device_test, err);
+
+	if (r == 0 && m->config.device_test)
+		m->vm.clock.epoch = m->config.epoch;
+	return r;
 }
 
 static void vm_down(struct machine *m)
@@ -122,8 +126,8 @@ static void memory_down(struct machine *m)
 static int console_up(struct machine *m, struct error *err)
 {
 	bool dry = m->config.dry_run;
-	int r = chardev_init(&m->console, &m->vm.loop, dry || tty_in_background(STDIN_FILENO) ? -1 : STDIN_FILENO,
-		dry ? -1 : STDOUT_FILENO);
+	int out = m->config.device_test ? m->config.console_fd : dry ? -1 : STDOUT_FILENO;
+	int r = chardev_init(&m->console, &m->vm.loop, dry || tty_in_background(STDIN_FILENO) ? -1 : STDIN_FILENO, out);
 
 	if (r)
 		return error_set(err, r, "console: %s", strerror(-r));
@@ -150,6 +154,8 @@ static void board_down(struct machine *m)
 
 static int images_up(struct machine *m, struct error *err)
 {
+	if (!m->config.guest.kernel)
+		return 0;
 	return m->config.arch->open_images(m->board, err); /* closed with the board */
 }
 
@@ -375,7 +381,7 @@ void machine_down(struct machine *m)
  * would load is loaded again. RAM is otherwise left as it is, as after a warm reset of a PC. The clock and the
  * battery-backed state (time of day, CMOS) go on.
  */
-static int reset_in_place(struct machine *m, struct error *err)
+int machine_reset(struct machine *m, struct error *err)
 {
 	int r;
 
@@ -384,7 +390,7 @@ static int reset_in_place(struct machine *m, struct error *err)
 	bus_drain(m->vm.bus);
 	for_each_device(m, stop_device);
 	for_each_device(m, device_reset);
-	r = m->config.arch->kvm_reset(m->board, &m->kvm, err);
+	r = m->config.dry_run ? 0 : m->config.arch->kvm_reset(m->board, &m->kvm, err);
 	if (r == 0)
 		r = load_guest(m, err);
 	if (r)
@@ -412,7 +418,7 @@ static void handle_request(void *arg)
 		return;
 	debug(m, "%s", run_reason_name(reason));
 	if (is_reset(reason) && !m->config.no_reboot) {
-		if (reset_in_place(m, &err) == 0)
+		if (machine_reset(m, &err) == 0)
 			return;
 		reason = REASON_HOST_FAILURE;
 		snprintf(m->vm.run.why, sizeof(m->vm.run.why), "cannot restart the guest: %.200s", err.text);

@@ -22,6 +22,10 @@ struct machine_config {
 	bool no_reboot;
 	bool debug;   /* tell of stages, resets and traps on stderr */
 	bool dry_run; /* build everything that needs no KVM, no terminal and no thread */
+	/* With dry_run: the clock stands until it is stepped, and the console's output goes to an fd of the caller's. */
+	bool device_test;
+	int console_fd;
+	int64_t epoch; /* that clock's: ns since 1970 */
 };
 
 struct machine {
@@ -48,6 +52,11 @@ int machine_up(struct machine *machine, const struct machine_config *config, str
 	__attribute__((warn_unused_result));
 /* Runs the guest until it ends. Returns an exit status; a line in `err` where there is something to say. */
 int machine_run(struct machine *machine, struct error *err);
+/*
+ * Resets it in place, on the loop's thread. 0, or -errno with a line in `err`: what a loader loads cannot be loaded
+ * again, and no vCPU runs any more. machine_run() does it by itself where a guest asks for it.
+ */
+int machine_reset(struct machine *machine, struct error *err) __attribute__((warn_unused_result));
 void machine_down(struct machine *machine);
 
 #endif

@@ -177,7 +177,7 @@ static int load(struct board *board, struct error *err)
 	};
 	int r = board_describe(board, &config.rsdp, err);
 
-	if (r == 0)
+	if (r == 0 && board->config.kernel)
 		r = boot_load(&board->boot, &board->vm->mem, &config, &board->entry, err);
 	board->loaded = true;
 	return r;
