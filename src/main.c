@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "core/say.h"
 #include "core/thread.h"
 #include "core/word.h"
 
@@ -91,7 +92,7 @@ int main(int argc, char **argv)
 		status = STATUS_HOST;
 	}
 	if (err.text[0])
-		fprintf(stderr, "trapline: %s%s%s\n", err.text, err.hint[0] ? "; " : "", err.hint);
+		say(SAY_MS, "%s%s%s", err.text, err.hint[0] ? "; " : "", err.hint);
 	thread_release();
 	return status;
 }

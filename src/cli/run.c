@@ -46,6 +46,9 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		{ OPTION_GROUP, 0, "Ends:", NULL, NULL, NULL },
 		{ OPTION_FLAG, 0, "no-reboot", NULL, "a reset ends the guest (status 16) instead of restarting it",
 			&m->no_reboot },
+		{ OPTION_COUNT, 0, "shutdown-timeout", "SECONDS",
+			"from SIGTERM, SIGINT or SIGHUP, which press the power button, to the end; default: 60",
+			&m->shutdown_timeout },
 		{ OPTION_GROUP, 0, "To look inside:", NULL, NULL, NULL },
 		{ OPTION_FLAG, 0, "dry-run", NULL, "print the machine that would be built, and run nothing",
 			&o->dry_run },
@@ -153,6 +156,7 @@ int cmd_run(int argc, char **argv, struct error *err)
 			.guest = { .ram = DEFAULT_RAM, .cpus = DEFAULT_CPUS },
 			.arch = &arch_x86_64,
 			.kvm_device = "/dev/kvm",
+			.shutdown_timeout = SHUTDOWN_TIMEOUT,
 		},
 		.console = "serial",
 	};

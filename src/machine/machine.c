@@ -15,9 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "core/say.h"
 #include "core/thread.h"
 
 /* How long the end waits for a reader of the console that has stopped reading. */
@@ -43,25 +43,23 @@ static void debug(const struct machine *m, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "trapline: %s\n", text);
+	say(SAY_MS, "%s", text);
+}
+
+void machine_tell(const struct machine *m, const char *fmt, ...)
+{
+	const char *name = m->config.name;
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	say(0, "%s%s%s%s", name ? "guest '" : "", name ? name : "", name ? "': " : "", text);
 }
 
 static void ignore_signal(int sig)
 {
-}
-
-/* Those that end the guest in order; not one that whoever started us has ignored, as nohup does. */
-static void quit_signals(sigset_t *set)
-{
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-
-	sigemptyset(set);
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		struct sigaction act;
-
-		if (sigaction(signals[i], NULL, &act) == 0 && act.sa_handler != SIG_IGN)
-			sigaddset(set, signals[i]);
-	}
 }
 
 static int host_up(struct machine *m, struct error *err)
@@ -77,7 +75,7 @@ static int host_up(struct machine *m, struct error *err)
 	m->old_sigxfsz = signal(SIGXFSZ, SIG_IGN);
 	/* No SA_RESTART: the signal's whole purpose is to make KVM_RUN return. */
 	sigaction(KICK_SIGNAL, &kick, NULL);
-	quit_signals(&block);
+	ends_signals(&block);
 	pthread_sigmask(SIG_BLOCK, &block, &m->old_signals);
 	return 0;
 }
@@ -90,7 +88,7 @@ static void host_down(struct machine *m)
 	if (m->config.dry_run)
 		return;
 	/* One more of those asked for an end too, and this is it: it must not kill us over the status. */
-	quit_signals(&set);
+	ends_signals(&set);
 	while (sigtimedwait(&set, NULL, &at_once) > 0)
 		;
 	pthread_sigmask(SIG_SETMASK, &m->old_signals, NULL);
@@ -251,40 +249,6 @@ static void quit(void *arg)
 	run_request(&m->vm.run, REASON_QUIT);
 }
 
-static void signalled(void *arg, uint32_t events)
-{
-	struct machine *m = arg;
-	struct signalfd_siginfo info;
-
-	if (read(m->signals.fd, &info, sizeof(info)) == sizeof(info))
-		run_request(&m->vm.run, REASON_QUIT);
-}
-
-static int signals_up(struct machine *m, struct error *err)
-{
-	sigset_t set;
-	int r;
-
-	quit_signals(&set);
-	m->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (m->signals.fd < 0)
-		return error_set(err, -errno, "signalfd: %s", strerror(errno));
-	m->signals.fn = signalled;
-	m->signals.arg = m;
-	r = loop_watch(&m->vm.loop, &m->signals, EPOLLIN);
-	if (r) {
-		close(m->signals.fd);
-		return error_set(err, r, "cannot watch for signals: %s", strerror(-r));
-	}
-	return 0;
-}
-
-static void signals_down(struct machine *m)
-{
-	loop_unwatch(&m->vm.loop, &m->signals);
-	close(m->signals.fd);
-}
-
 static int threads_up(struct machine *m, struct error *err)
 {
 	return kvm_start_vcpus(&m->kvm, err);
@@ -325,7 +289,7 @@ static const struct stage stages[] = {
 	{ "irqchip", STATUS_KVM, false, irqchip_up, NULL },
 	{ "vcpus", STATUS_KVM, false, vcpus_up, NULL },
 	{ "load", STATUS_IMAGE, true, load_up, NULL },
-	{ "signals", STATUS_HOST, false, signals_up, signals_down },
+	{ "signals", STATUS_HOST, false, ends_up, ends_down },
 	{ "threads", STATUS_HOST, false, threads_up, threads_down },
 	{ "tty", STATUS_HOST, false, tty_up, tty_down },
 };
@@ -360,6 +324,11 @@ int machine_up(struct machine *m, const struct machine_config *config, struct er
 		if (r) {
 			machine_down(m);
 			return failure_status(stage, r, err);
+		}
+		if (!config->dry_run && ends_signalled(err)) {
+			m->stages_up++;
+			machine_down(m);
+			return STATUS_QUIT;
 		}
 	}
 	return STATUS_OK;
@@ -417,7 +386,11 @@ static void handle_request(void *arg)
 	if (reason == REASON_NONE)
 		return;
 	debug(m, "%s", run_reason_name(reason));
-	if (is_reset(reason) && !m->config.no_reboot) {
+	if (is_reset(reason) && !m->config.no_reboot && m->ends.asked) {
+		/* It would boot until the time is over. */
+		reason = REASON_QUIT;
+		snprintf(m->vm.run.why, sizeof(m->vm.run.why), "asked to power off, the guest reset");
+	} else if (is_reset(reason) && !m->config.no_reboot) {
 		if (machine_reset(m, &err) == 0)
 			return;
 		reason = REASON_HOST_FAILURE;
@@ -492,6 +465,8 @@ int machine_run(struct machine *m, struct error *err)
 	debug_traps(m);
 	if (m->ended == REASON_NONE)
 		error_set(err, -EIO, "the event loop failed");
+	else if (m->ended == REASON_QUIT && m->vm.run.why[0])
+		error_set(err, -EINTR, "%s", m->vm.run.why);
 	else if (m->ended == REASON_KVM_ERROR || m->ended == REASON_HOST_FAILURE)
 		error_set(err, -EIO, "%s", m->vm.run.why[0] ? m->vm.run.why : run_reason_name(m->ended));
 	return statuses[m->ended];

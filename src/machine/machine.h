@@ -13,6 +13,7 @@
 #include "core/vm.h"
 #include "host/tty.h"
 #include "kvm/kvm.h"
+#include "machine/ends.h"
 
 struct machine_config {
 	struct guest_config guest;
@@ -20,8 +21,9 @@ struct machine_config {
 	const char *name;       /* in messages; NULL: none */
 	const char *kvm_device; /* "/dev/kvm" */
 	bool no_reboot;
-	bool debug;   /* tell of stages, resets and traps on stderr */
-	bool dry_run; /* build everything that needs no KVM, no terminal and no thread */
+	unsigned shutdown_timeout; /* seconds from a signal to the guest's end */
+	bool debug;                /* tell of stages, resets and traps on stderr */
+	bool dry_run;              /* build everything that needs no KVM, no terminal and no thread */
 	/* With dry_run: the clock stands until it is stepped, and the console's output goes to an fd of the caller's. */
 	bool device_test;
 	int console_fd;
@@ -35,7 +37,7 @@ struct machine {
 	struct kvm kvm;
 	struct chardev console;
 	struct tty tty;
-	struct loop_watch signals; /* a signalfd: SIGINT, SIGTERM, SIGHUP, but those that were ignored */
+	struct ends ends;
 	sigset_t old_signals;
 	void (*old_sigpipe)(int), (*old_sigxfsz)(int);
 	struct loop_work requested;
@@ -58,5 +60,8 @@ int machine_run(struct machine *machine, struct error *err);
  */
 int machine_reset(struct machine *machine, struct error *err) __attribute__((warn_unused_result));
 void machine_down(struct machine *machine);
+
+/* One line to the user while the guest runs; lost where nobody reads, since the event loop must not wait. */
+void machine_tell(const struct machine *machine, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -211,6 +211,12 @@ def test_memory_zero_tiny_unparsable_beyond():
         refuse(dry("-k", GOOD, "-m", size), USAGE, "-m")
 
 
+def test_a_shutdown_timeout_is_a_number_of_seconds():
+    refuse(dry("-k", GOOD, "--shutdown-timeout", "soon"), USAGE, "--shutdown-timeout", "'soon'", "not a number")
+    refuse(dry("-k", GOOD, "--shutdown-timeout", "-1"), USAGE, "--shutdown-timeout", "'-1'")
+    refuse(dry("-k", GOOD, "--shutdown-timeout", "99999999999"), USAGE, "--shutdown-timeout", "too large")
+
+
 def test_cpus_zero_or_too_many():
     for count in ["0", "100000", "-1", "two", "99999999999999"]:
         refuse(dry("-k", GOOD, "-c", count), USAGE, "-c")

@@ -17,7 +17,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import tap  # noqa: E402
 
-TRAPLINE = os.path.abspath(sys.argv[1])
+TRAPLINE, SHIM = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
 DIR = tempfile.TemporaryDirectory(prefix="trapline-ends-")
 QUIT = 20
 USABLE = os.access("/dev/kvm", os.R_OK | os.W_OK)
@@ -39,6 +39,14 @@ def kernel(name, code):
 SAY = b"\x66\xba\xf8\x03\xb0\x21\xee"  # mov $0x3f8, %dx; mov $'!', %al; out %al, (%dx)
 HALT = kernel("halt", SAY + b"\xfa\xf4\xeb\xfc")  # cli; 1: hlt; jmp 1b
 SPEW = kernel("spew", SAY + b"\xeb\xfd")  # 1: out; jmp 1b
+# Enables the power button's event: mov $0x602, %dx; mov $0x100, %ax; out %ax, (%dx).
+ENABLE = b"\x66\xba\x02\x06\x66\xb8\x00\x01\x66\xef"
+STUBBORN = kernel("stubborn", ENABLE + SAY + b"\xfa\xf4\xeb\xfc")
+# mov $0x600, %dx; 1: in (%dx), %ax; test $1, %ah; jz 1b
+WAIT = ENABLE + SAY + b"\x66\xba\x00\x06\x66\xed\xf6\xc4\x01\x74\xf9"
+S5 = b"\x66\xba\x04\x06\x66\xb8\x00\x34\x66\xef"  # mov $0x604, %dx; mov $0x3400, %ax; out %ax, (%dx)
+LISTENING = kernel("listening", WAIT + S5)
+RESETTING = kernel("resetting", WAIT + b"\xb0\xfe\xe6\x64")  # mov $0xfe, %al; out %al, $0x64
 
 
 class Guest:
@@ -110,20 +118,168 @@ def test_a_terminal_outside_of_job_control_is_raw_too():
     guest.ends(QUIT)
 
 
-def test_signals_quit():
+class Quiet:
+    """A guest without a terminal, run until it has said something. What it and trapline say is kept."""
+
+    def __init__(self, *args, **how):
+        if not USABLE:
+            raise tap.Skip("no usable /dev/kvm")
+        self.process = subprocess.Popen([TRAPLINE, "run", *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, **how)
+        assert self.process.stdout.read(1) == b"!", self.process.stderr.read()
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    def goes_on(self, seconds):
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return
+        raise AssertionError(f"it ended with {self.process.returncode}: {self.process.stderr.read()!r}")
+
+    def ends(self, status, *words):
+        """With this status, and each word in what was said on standard error."""
+        try:
+            _, said = self.process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        assert self.process.returncode == status, f"status {self.process.returncode}, not {status}: {said!r}"
+        for word in words:
+            assert word in said.decode(), f"no {word!r} in {said!r}"
+
+
+def test_a_signal_ends_a_guest_that_does_not_listen_at_once():
     for number in [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]:
         guest = Guest(HALT)
         guest.process.send_signal(number)
         guest.ends(QUIT)
+    guest = Quiet(HALT, "--name", "deaf")
+    guest.send(signal.SIGTERM)
+    guest.ends(QUIT, "guest 'deaf': SIGTERM", "does not listen to its power button")
 
 
-def test_a_second_signal_changes_nothing():
+def test_a_signal_presses_the_power_button():
+    for number in [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]:
+        guest = Quiet(LISTENING)
+        guest.send(number)
+        guest.ends(0, "pressed the power button", "60 s")
+
+
+def test_a_second_signal_ends_the_guest():
+    guest = Quiet(STUBBORN)
+    guest.send(signal.SIGTERM)
+    guest.goes_on(0.5)
+    guest.send(signal.SIGINT)
+    guest.ends(QUIT, "SIGINT again")
+
+
+def test_one_signal_sent_twice_is_one():
+    # timeout(1) sends to its child and then to the group that the child is in.
+    guest = Quiet(STUBBORN)
+    for _ in range(20):
+        guest.send(signal.SIGTERM)
+        time.sleep(0.005)
+    guest.goes_on(0.5)
+    guest.send(signal.SIGTERM)
+    guest.ends(QUIT)
+
+
+def test_the_shutdown_timeout_ends_a_guest_that_takes_too_long():
+    begin = time.monotonic()
+    guest = Quiet(STUBBORN, "--shutdown-timeout", "1")
+    guest.send(signal.SIGTERM)
+    guest.ends(QUIT, "not powered off within 1 s")
+    assert 0.9 < time.monotonic() - begin < 8
+
+
+def test_no_shutdown_timeout_is_an_end_at_once():
+    guest = Quiet(LISTENING, "--shutdown-timeout", "0")
+    guest.send(signal.SIGTERM)
+    guest.ends(QUIT, "--shutdown-timeout 0")
+
+
+def test_a_guest_that_resets_instead_of_powering_off_is_not_started_again():
+    guest = Quiet(RESETTING)
+    guest.send(signal.SIGTERM)
+    guest.ends(QUIT, "asked to power off, the guest reset")
+    guest = Quiet(RESETTING, "--no-reboot")
+    guest.send(signal.SIGTERM)
+    guest.ends(16)
+
+
+def test_a_second_signal_during_the_end_changes_nothing():
     guest = Guest(SPEW)  # its end takes long enough: nobody reads
     time.sleep(0.3)
     guest.process.send_signal(signal.SIGTERM)
     time.sleep(0.1)
     guest.process.send_signal(signal.SIGTERM)
     guest.ends(QUIT)
+
+
+def test_a_terminal_that_goes_away_presses_the_power_button():
+    for code, status in [(LISTENING, 0), (HALT, QUIT)]:
+        guest = Guest(code)
+        os.close(guest.slave)
+        os.close(guest.master)
+        assert guest.process.wait(10) == status
+
+
+def test_under_nohup_a_guest_outlives_its_terminal():
+    guest = Guest(HALT, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    os.close(guest.slave)
+    os.close(guest.master)
+    time.sleep(1)
+    assert guest.process.poll() is None, "it ended with its terminal"
+    fields = open(f"/proc/{guest.process.pid}/stat", encoding="ascii").read().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    guest.process.send_signal(signal.SIGTERM)
+    assert guest.process.wait(10) == QUIT
+    assert ticks < 50, f"it span: {ticks} ticks of processor time in a second"
+
+
+def test_signals_at_every_moment_of_start_up_end_it():
+    """The shim sends one before the Nth call of ioctl(), which most stages make."""
+    if not USABLE:
+        raise tap.Skip("no usable /dev/kvm")
+    if not os.path.exists(SHIM):
+        raise tap.Skip("nothing can be preloaded before a sanitizer")
+    calls = 0
+    for call in range(1, 1000):
+        env = {**os.environ, "LD_PRELOAD": SHIM, "SIGNAL_AT": str(call)}
+        result = subprocess.run([TRAPLINE, "run", HALT], stdin=subprocess.DEVNULL, capture_output=True,
+                                timeout=20, env=env, check=False)
+        said = result.stderr.decode()
+        assert result.returncode == QUIT, f"at call {call}: status {result.returncode}: {said}"
+        assert len(said.splitlines()) == 1 and "SIGTERM" in said, f"at call {call}: {said!r}"
+        calls = call
+        if result.stdout or "during start-up" not in said:
+            break
+    assert calls > 20, f"start-up has {calls} calls only"
+
+
+def test_sigkill_leaves_nothing_behind():
+    with tempfile.TemporaryDirectory(prefix="trapline-killed-") as home:
+        env = {**os.environ, "HOME": home, "TMPDIR": home, "XDG_RUNTIME_DIR": home}
+        guest = Quiet("--name", "killed", STUBBORN, env=env, cwd=home, start_new_session=True)
+        guest.send(signal.SIGKILL)
+        guest.ends(-signal.SIGKILL)
+        assert not os.listdir(home), f"files: {os.listdir(home)}"
+        left = [pid for pid in os.listdir("/proc") if pid.isdigit() and session(pid) == guest.process.pid]
+        assert not left, f"processes: {left}"
+        # And the name can be had again.
+        guest = Quiet("--name", "killed", LISTENING, env=env, cwd=home)
+        guest.send(signal.SIGTERM)
+        guest.ends(0)
+
+
+def session(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return int(file.read().rpartition(")")[2].split()[3])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def test_signals_that_kill_restore_the_terminal():

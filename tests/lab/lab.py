@@ -31,7 +31,8 @@ DEFAULT_SECONDS = 15
 TAIL_LINES = 15
 
 # Drivers that tests ask for by modules="drivers".
-DRIVERS = ("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "button", "nvram")
+DRIVERS = ("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "button", "evdev",
+           "pvpanic", "pvpanic_mmio", "nvram")
 
 
 class Case:

@@ -135,7 +135,7 @@ class Test:
 
     def boot(self, guest="", files=(), modules="", **how):
         """Boots a guest on a terminal; see command() for `how`. `guest` is its shell script; it powers off after."""
-        self.initrd(guest, files, modules)
+        self.initrd(guest, files, how.get("kernel", "cloud") if modules == "drivers" else modules)
         return self.start(self.command(**how))
 
     def start(self, words):

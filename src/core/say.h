@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* say.h - words to the user on standard error, which never hold up who says them: nobody may be reading there. */
+#ifndef TRAPLINE_CORE_SAY_H
+#define TRAPLINE_CORE_SAY_H
+
+#include <stdarg.h>
+#include <stddef.h>
+
+#define SAY_MS 1000 /* for the last words: somebody may be slow */
+
+/* Writes `n` bytes as far as the reader takes them, waiting `ms` at most each time that it does not. */
+void say_text(const char *text, size_t n, int ms);
+/* One line "trapline: ...", cut to fit. */
+void say(int ms, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

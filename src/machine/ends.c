@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ends.c - SIGTERM and its like ask the guest to power off, as pressing a machine's button does; a guest that cannot
+ * hear it, or takes too long, is ended.
+ *
+ * Time is the host's: somebody waits for the end, whatever the guest's clock does.
+ */
+#include "machine/ends.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "machine/machine.h"
+
+/* Who sends a signal to a process and then to its group, as timeout(1) does, sends it once. */
+#define SAME_SIGNAL_NS (NSEC_PER_SEC / 4)
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
+}
+
+void ends_signals(sigset_t *set)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+
+	sigemptyset(set);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		struct sigaction act;
+
+		if (sigaction(signals[i], NULL, &act) == 0 && act.sa_handler != SIG_IGN)
+			sigaddset(set, signals[i]);
+	}
+}
+
+bool ends_signalled(struct error *err)
+{
+	static const struct timespec at_once = { 0 };
+	sigset_t set;
+	int sig;
+
+	/* The common case asks once. What is pending is blocked, and not ignored, by host_up(). */
+	if (sigpending(&set) || sigisemptyset(&set))
+		return false;
+	ends_signals(&set);
+	sig = sigtimedwait(&set, NULL, &at_once);
+	if (sig <= 0)
+		return false;
+	error_set(err, -EINTR, "SIG%s during start-up", sigabbrev_np(sig));
+	return true;
+}
+
+static void ask_to_end(struct machine *m, const char *signal)
+{
+	struct ends *ends = &m->ends;
+	unsigned seconds = m->config.shutdown_timeout;
+	const struct itimerspec until = { .it_value.tv_sec = seconds };
+
+	if (ends->asked) {
+		if (now_ns() - ends->asked_at >= SAME_SIGNAL_NS)
+			vm_stop(&m->vm, REASON_QUIT, "SIG%s again: ended before the guest has powered off", signal);
+		return;
+	}
+	ends->asked = true;
+	ends->asked_at = now_ns();
+	if (!seconds)
+		vm_stop(&m->vm, REASON_QUIT, "SIG%s: ended at once, as --shutdown-timeout 0 asks", signal);
+	else if (!vm_press(&m->vm, BUTTON_POWER))
+		vm_stop(&m->vm, REASON_QUIT, "SIG%s: ended at once, the guest does not listen to its power button",
+			signal);
+	else if (timerfd_settime(ends->shutdown.fd, 0, &until, NULL))
+		vm_stop(&m->vm, REASON_QUIT, "SIG%s: ended at once, no timer: %s", signal, strerror(errno));
+	else
+		machine_tell(m, "SIG%s: pressed the power button; the guest has %u s, a second signal ends it", signal,
+			seconds);
+}
+
+static void signalled(void *arg, uint32_t events)
+{
+	struct machine *m = arg;
+	struct signalfd_siginfo info;
+
+	if (read(m->ends.signals.fd, &info, sizeof(info)) == sizeof(info))
+		ask_to_end(m, sigabbrev_np((int)info.ssi_signo));
+}
+
+static void shutdown_over(void *arg, uint32_t events)
+{
+	struct machine *m = arg;
+	uint64_t times;
+
+	if (read(m->ends.shutdown.fd, &times, sizeof(times)) == sizeof(times))
+		vm_stop(&m->vm, REASON_QUIT, "the guest has not powered off within %u s (--shutdown-timeout)",
+			m->config.shutdown_timeout);
+}
+
+/* Takes the fd over, or closes it. */
+static int watch(struct machine *m, struct loop_watch *w, int fd, void (*fn)(void *, uint32_t), struct error *err)
+{
+	int r = fd < 0 ? -errno : 0;
+
+	*w = (struct loop_watch){ .fd = fd, .fn = fn, .arg = m };
+	if (r == 0)
+		r = loop_watch(&m->vm.loop, w, EPOLLIN);
+	if (r == 0)
+		return 0;
+	if (fd >= 0)
+		close(fd);
+	w->fn = NULL;
+	return error_set(err, r, "cannot watch for signals and time: %s", strerror(-r));
+}
+
+static void unwatch(struct machine *m, struct loop_watch *w)
+{
+	if (!w->fn)
+		return;
+	loop_unwatch(&m->vm.loop, w);
+	close(w->fd);
+	w->fn = NULL;
+}
+
+int ends_up(struct machine *m, struct error *err)
+{
+	struct ends *ends = &m->ends;
+	sigset_t set;
+	int r;
+
+	ends_signals(&set);
+	r = watch(m, &ends->signals, signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), signalled, err);
+	if (r == 0)
+		r = watch(m, &ends->shutdown, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+			shutdown_over, err);
+	if (r)
+		ends_down(m);
+	return r;
+}
+
+void ends_down(struct machine *m)
+{
+	unwatch(m, &m->ends.shutdown);
+	unwatch(m, &m->ends.signals);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ends.h - ends that the user asks for, by signals or by time; a part of machine.c's life. */
+#ifndef TRAPLINE_MACHINE_ENDS_H
+#define TRAPLINE_MACHINE_ENDS_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "core/error.h"
+#include "core/loop.h"
+
+struct machine;
+
+#define SHUTDOWN_TIMEOUT 60 /* seconds, unless the user says otherwise: below the 90 after which systemd kills */
+
+struct ends {
+	struct loop_watch signals;  /* a signalfd: SIGINT, SIGTERM, SIGHUP, but those that were ignored */
+	struct loop_watch shutdown; /* a timerfd, running from the first of them on */
+	bool asked;                 /* the guest was asked to power off */
+	uint64_t asked_at;          /* CLOCK_MONOTONIC, ns */
+};
+
+/* The signals that end a guest in order; not one that whoever started us has ignored, as nohup does. */
+void ends_signals(sigset_t *set);
+/* Whether one of them, blocked, is waiting: start-up ends, with a line in `err`. */
+bool ends_signalled(struct error *err);
+
+/* 0 or -errno; nothing is left on failure. */
+int ends_up(struct machine *m, struct error *err) __attribute__((warn_unused_result));
+void ends_down(struct machine *m);
+
+#endif
