@@ -24,6 +24,10 @@ from .ui import Failure
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
+# Virtual time is the count of instructions, and while nobody runs it jumps to the next timer.
+NOISE_FREE = ("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off",
+              "-rtc", "base=2024-01-01T00:00:00,clock=vm", "-seed", "42")
+
 
 class Lost(Exception):
     """The inner machine went away, or does not answer."""
@@ -172,8 +176,11 @@ class Machine:
 
     # Before the start: what is to be in L1's file system beside busybox and modules.
 
-    def prepare(self, files=()):
-        """Makes L1's initramfs; `files` are (path in L1, path here). Slow only the first time."""
+    def prepare(self, files=(), script=None):
+        """Makes L1's initramfs; `files` are (path in L1, path here). Slow only the first time.
+
+        `script` is for run_alone(): a shell script that L1 runs instead of serving requests.
+        """
         self.kernel = self.cache.kernel(self.arch.inner)
         modules = initramfs.Modules(self.kernel)
         archive = initramfs.Archive()
@@ -181,33 +188,43 @@ class Machine:
         archive.file("etc/bed", "other_modules='%s'\nkvm_modules='%s'\nguest_tty=%s\n" % (
             " ".join(self.arch.modules), " ".join(self.arch.kvm_modules), self.arch.guest_tty))
         archive.file("etc/passwd", "root::0:0:root:/root:/bin/sh\n")
+        if script:
+            archive.file("etc/alone", script)
         for name, path in files:
             archive.copy(name, path)
         self.initrd = [initramfs.base(self.cache.busybox()),
                        modules.piece(self.arch.modules + self.arch.kvm_modules), archive.bytes()]
 
-    def start(self, timeout=60):
-        """Boots it; returns when /dev/kvm is there and requests are served."""
+    def _initrd_fd(self):
+        """An anonymous file: QEMU reads it by its /dev/fd name, and it is gone with the last of us."""
+        initrd = os.memfd_create("initrd")
+        for piece in self.initrd:
+            os.write(initrd, piece)
+        return initrd
+
+    def _command(self, accel, initrd, append=""):
+        """The words for QEMU that all ways to run L1 share."""
         if not shutil.which(self.arch.qemu):
             raise Failure("%s is not here; install package %s" % (self.arch.qemu, self.arch.qemu_package))
         os.makedirs(os.path.dirname(self.log), exist_ok=True)
+        return ["setpriv", "--pdeathsig", "KILL", self.arch.qemu, *self.arch.machine, *accel,
+                "-m", str(self.memory), "-smp", str(self.cpus),
+                "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+                "-kernel", self.kernel.image, "-initrd", "/dev/fd/%d" % initrd,
+                "-append", "console=%s quiet panic=-1 mitigations=off cryptomgr.notests %s %s" % (
+                    self.arch.log_tty, self.arch.append, append)]
+
+    def start(self, timeout=60):
+        """Boots it; returns when /dev/kvm is there and requests are served."""
+        initrd = self._initrd_fd()
+        command = self._command(("-accel", "tcg,thread=multi"), initrd)
         for name in ("log", "guest", "control", "events"):
             self.pipes[name] = Pipe(name)
         log = open(self.log, "wb", buffering=0)
         self.pipes["log"].listener = log.write
         self.pipes["events"].listener = self._event
         self._event_text = b""
-        # An anonymous file: QEMU reads it by its /dev/fd name, and it is gone with the last of us.
-        initrd = os.memfd_create("initrd")
-        for piece in self.initrd:
-            os.write(initrd, piece)
         fds = [pipe.theirs.fileno() for pipe in self.pipes.values()] + [initrd]
-        command = ["setpriv", "--pdeathsig", "KILL", self.arch.qemu, *self.arch.machine,
-                   "-accel", "tcg,thread=multi", "-m", str(self.memory), "-smp", str(self.cpus),
-                   "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-                   "-kernel", self.kernel.image, "-initrd", "/dev/fd/%d" % initrd,
-                   "-append", "console=%s quiet panic=-1 mitigations=off cryptomgr.notests %s" % (
-                       self.arch.log_tty, self.arch.append)]
         for name, pipe in self.pipes.items():
             command += ["-chardev", "socket,id=%s,fd=%d" % (name, pipe.theirs.fileno())]
         command += ["-serial", "chardev:log", *self.arch.guest_tty_device, "-device", "virtio-serial-pci",
@@ -298,6 +315,31 @@ class Machine:
         if status != 0:
             raise Lost("a program cannot be started in the inner machine: %s" % output.strip())
         return program
+
+    def run_alone(self, timeout, halt=None):
+        """Boots it with a clock that counts instructions and lets it run the script that it was prepared with.
+
+        Returns what was printed. Nothing but the script's end, or `halt` (an event), ends it sooner than `timeout`
+        seconds of the host's. Its time is exact: a nanosecond an instruction, whatever else the host does. So that runs
+        are equal to the digit there is one processor, no network, disk or request, and output goes to a file, which
+        takes it at once.
+        """
+        initrd = self._initrd_fd()
+        command = self._command(NOISE_FREE, initrd, "nokaslr")
+        open(self.log, "wb").close()
+        command += ["-serial", "file:" + self.log]
+        self.process = subprocess.Popen(command, pass_fds=[initrd], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, start_new_session=True)
+        os.close(initrd)
+        end = time.monotonic() + timeout
+        while self.process and self.process.poll() is None:
+            if time.monotonic() > end or (halt and halt.is_set()):
+                self.stop()
+                raise Lost("the inner machine did not end in %d s; see %s" % (timeout, self.log))
+            time.sleep(0.1)
+        self.stop()
+        with open(self.log, errors="replace") as file:
+            return file.read().replace("\r", "")
 
     def stop(self):
         """Ends it at once. It has nothing worth saving."""
