@@ -237,7 +237,7 @@ static __attribute__((noinline)) unsigned access_pieces(struct bus *bus, struct 
 	uint64_t addr, uint8_t *data, unsigned len, unsigned count, bool write)
 {
 	struct piece plan[ACCESS_MAX] = { 0 };
-	unsigned claimed = 0;
+	unsigned claimed = 0, counted = 0;
 
 	assert(len - 1 < ACCESS_MAX);
 	if (!write)
@@ -259,12 +259,15 @@ static __attribute__((noinline)) unsigned access_pieces(struct bus *bus, struct 
 			if (p->entry) {
 				serve(p, from, space, data + pos, write);
 				claimed += (unsigned)p->len;
+				counted++;
 			} else if (!before || before->entry || before->wrong_width != p->wrong_width) {
 				count_stray(from, space, addr + pos, p->wrong_width, write);
+				counted++;
 			}
 			before = p;
 		}
 	}
+	STORE(&from->split, LOAD(&from->split) + counted - 1);
 	return claimed;
 }
 

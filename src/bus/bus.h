@@ -122,6 +122,7 @@ struct initiator {
 	};
 	uint64_t unclaimed_reads[NR_SPACES], unclaimed_writes[NR_SPACES];
 	uint64_t wrong_width[NR_SPACES]; /* of the unclaimed: a region was there, but not for this width */
+	uint64_t split;                  /* pieces and runs beyond the first of each access */
 	struct stray strays[BUS_STRAYS];
 };
 

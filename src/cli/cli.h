@@ -50,4 +50,7 @@ struct json_t *machine_devices_json(const struct machine *machine);
 struct json_t *machine_pci_json(const struct machine *machine);
 const char *space_name(enum space space); /* "pio", "mmio" */
 
+/* After the run: all exits to user space and who they went to, as JSON. 0, -ENOMEM or -EIO. */
+int stats_write(const struct machine *machine, FILE *out);
+
 #endif

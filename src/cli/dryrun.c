@@ -10,6 +10,11 @@
 static const char *const space_names[] = { [SPACE_PIO] = "pio", [SPACE_MMIO] = "mmio" };
 _Static_assert(sizeof(space_names) / sizeof(space_names[0]) == NR_SPACES, "a name for each space");
 
+const char *space_name(enum space space)
+{
+	return space_names[space];
+}
+
 static const char *const kind_names[] = {
 	[REGION_TRAP] = "trap",
 	[REGION_RAM] = "ram",
@@ -18,11 +23,6 @@ static const char *const kind_names[] = {
 	[REGION_ALIAS] = "alias",
 };
 _Static_assert(sizeof(kind_names) / sizeof(kind_names[0]) == NR_REGION_KINDS, "a name for each kind");
-
-const char *space_name(enum space space)
-{
-	return space_names[space];
-}
 
 static const char *owner_name(const struct region *region)
 {

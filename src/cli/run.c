@@ -15,6 +15,7 @@ struct run_options {
 	struct machine_config machine;
 	const char *console;
 	struct option_values place;
+	const char *stats;
 	bool dry_run, json, help;
 	char kernel[4096]; /* where a kernel was found, when none was named */
 };
@@ -55,6 +56,8 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		{ OPTION_FLAG, 0, "json", NULL, "with --dry-run: as JSON", &o->json },
 		{ OPTION_FLAG, 0, "debug", NULL, "tell of stages and resets, and at the end of traps, on stderr",
 			&m->debug },
+		{ OPTION_STRING, 0, "stats", "FILE", "write at the end which device each exit went to, as JSON",
+			&o->stats },
 		OPTION_PCI_TEST(m),
 		{ OPTION_STRING, 0, "kvm-device", "FILE", "KVM's device file; default: /dev/kvm", &m->kvm_device },
 		{ OPTION_FLAG, 'h', "help", NULL, "print this", &o->help },
@@ -98,7 +101,11 @@ static int check(struct run_options *o, struct error *err)
 		error_set(err, -EINVAL, "--json goes with --dry-run");
 		return usage_error(err);
 	}
-	if (o->json && json_load(err))
+	if (o->stats && o->dry_run) {
+		error_set(err, -EINVAL, "--stats tells of a run; --dry-run is none");
+		return usage_error(err);
+	}
+	if ((o->json || o->stats) && json_load(err))
 		return STATUS_HOST;
 	if (!o->machine.guest.kernel) {
 		if (find_kernel(o->machine.arch->kernel_candidates, o->kernel, sizeof(o->kernel), err))
@@ -128,7 +135,21 @@ static int print_machine(const struct machine *machine, bool json, struct error 
 	return r ? STATUS_HOST : STATUS_OK;
 }
 
-static int run_machine(const struct run_options *o, struct error *err)
+/* The guest's end is the status, unless it was good and cannot be told of. */
+static int tell_stats(
+	const struct run_options *o, const struct machine *machine, FILE *out, int status, struct error *err)
+{
+	int r = stats_write(machine, out);
+
+	if ((r || fflush(out)) && status == STATUS_OK) {
+		error_set(err, -EIO, "--stats '%s': cannot be written: %s", o->stats,
+			strerror(r == -ENOMEM ? ENOMEM : errno));
+		return STATUS_HOST;
+	}
+	return status;
+}
+
+static int run_machine(const struct run_options *o, FILE *stats, struct error *err)
 {
 	struct machine *machine = calloc(1, sizeof(*machine));
 	int status;
@@ -143,9 +164,30 @@ static int run_machine(const struct run_options *o, struct error *err)
 			status = print_machine(machine, o->json, err);
 		else
 			status = machine_run(machine, err);
+		if (stats)
+			status = tell_stats(o, machine, stats, status, err);
 		machine_down(machine);
 	}
 	free(machine);
+	return status;
+}
+
+/* Opened before the guest runs: that it cannot be written is better told then. */
+static int run_with_stats(const struct run_options *o, struct error *err)
+{
+	FILE *stats = NULL;
+	int status;
+
+	if (o->stats) {
+		stats = fopen(o->stats, "we");
+		if (!stats) {
+			error_set(err, -errno, "--stats '%s': %s", o->stats, strerror(errno));
+			return usage_error(err);
+		}
+	}
+	status = run_machine(o, stats, err);
+	if (stats)
+		fclose(stats);
 	return status;
 }
 
@@ -166,7 +208,7 @@ int cmd_run(int argc, char **argv, struct error *err)
 		return status;
 	status = check(&o, err);
 	if (status == STATUS_OK)
-		status = run_machine(&o, err);
+		status = run_with_stats(&o, err);
 	if (err->text[0] && o.machine.name)
 		error_prefix(err, 0, "guest '%s'", o.machine.name);
 	return status;

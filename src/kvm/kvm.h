@@ -16,7 +16,8 @@
 #include "core/run.h"
 #include "core/vm.h"
 
-#define KVM_SLOTS 512
+#define KVM_SLOTS    512
+#define VCPU_REASONS 64 /* KVM_EXIT_* that are counted apart; the last stands for all beyond */
 
 struct kvm_coalesced_mmio_ring;
 struct kvm;
@@ -30,8 +31,10 @@ struct vcpu {
 	struct kvm_run *run; /* shared with the kernel; mapped run_size bytes */
 	pthread_t thread;
 	bool started;
-	uint64_t exits; /* to user space */
-	void *power_on; /* the architecture's: state to restore at reset */
+	uint64_t exits;                 /* to user space */
+	uint64_t interrupted;           /* KVM_RUN returned, but asked for nothing */
+	uint64_t reasons[VCPU_REASONS]; /* of the exits, by KVM_EXIT_* */
+	void *power_on;                 /* the architecture's: state to restore at reset */
 	char name[16];
 };
 
@@ -52,6 +55,7 @@ struct kvm {
 	bool ring_pio;
 	pthread_mutex_t ring_lock; /* consumers; taken only when the ring is not empty; outside any device's lock */
 	struct initiator posted;   /* in whose name they are served; under ring_lock */
+	uint64_t posted_writes;    /* served so; under ring_lock */
 	unsigned zones;            /* coalesced regions; atomic */
 	struct timer ring_timer;
 };

@@ -160,6 +160,7 @@ void kvm_drain_posted(struct kvm *kvm)
 		memcpy(&data, entry->data, sizeof(data));
 		bus_access(kvm->vm->bus, &kvm->posted, entry->pio ? SPACE_PIO : SPACE_MMIO, entry->phys_addr, &data,
 			entry->len, 1, true);
+		kvm->posted_writes++;
 		first = (first + 1) % kvm->ring_entries;
 		__atomic_store_n(&ring->first, first, __ATOMIC_RELEASE);
 	}

@@ -93,6 +93,7 @@ static void serve_exit(struct vcpu *vcpu)
 
 	kvm_drain_posted(vcpu->kvm);
 	vcpu->exits++;
+	vcpu->reasons[run->exit_reason < VCPU_REASONS ? run->exit_reason : VCPU_REASONS - 1]++;
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
 		serve_io(vcpu);
@@ -129,6 +130,7 @@ static bool enter_guest(struct vcpu *vcpu)
 		serve_exit(vcpu);
 		return true;
 	}
+	vcpu->interrupted++;
 	/* EAGAIN: a secondary vCPU that was woken but has not been started by the guest. */
 	if (errno != EINTR && errno != EAGAIN)
 		vm_stop(vcpu->kvm->vm, REASON_KVM_ERROR, "%s: KVM_RUN: %s", vcpu->name, strerror(errno));

@@ -245,6 +245,15 @@ def test_unknown_console():
     refuse(run("run", "-k", GOOD, "--console", "seriel"), USAGE, "seriel", "serial")
 
 
+def test_stats_that_cannot_be_written():
+    path = os.path.join(DIR, "no", "such", "folder")
+    refuse(run("run", "--stats", path, GOOD), 2, "--stats", path, "No such file")
+
+
+def test_stats_of_a_dry_run():
+    refuse(dry("--stats", os.path.join(DIR, "stats"), GOOD), 2, "--stats", "--dry-run")
+
+
 def test_two_kernels():
     refuse(run("run", "-k", GOOD, "another"), USAGE, "another")
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Every end has its status and gives the terminal back; what is pressed or sent always arrives. Needs /dev/kvm."""
 import fcntl
+import json
 import os
 import pty
 import resource
@@ -116,6 +117,24 @@ def test_a_terminal_outside_of_job_control_is_raw_too():
     assert guest.raw()
     os.write(guest.master, b"\x01x")
     guest.ends(QUIT)
+
+
+def test_each_exit_has_an_owner():
+    # in %dx, %eax: four of the port's registers; rep insb: three bytes of the keyboard's; out %al, $0xed: nobody's.
+    code = b"\xbf\x00\x00\x20\x00\xb9\x03\x00\x00\x00\x66\xba\x60\x00\xf3\x6c\xe6\xed\x66\xba\xf8\x03\xed"
+    path = os.path.join(DIR.name, "stats")
+    guest = Guest(kernel("owners", code + SAY + b"\xfa\xf4\xeb\xfc"), "--stats", path)
+    os.write(guest.master, b"\x01x")
+    guest.ends(QUIT)
+    with open(path) as file:
+        stats = json.load(file)
+    regions = {region["name"]: region for region in stats["regions"]}
+    assert regions["keyboard data"]["reads"] == 3 and regions["serial"]["reads"] == 4, regions
+    assert stats["unclaimed"]["writes"] == 1 and stats["unclaimed"]["addresses"][0]["addr"] == 0xed, stats["unclaimed"]
+    owned = sum(owner["reads"] + owner["writes"]
+                for owner in stats["regions"] + [stats["gone"], stats["unclaimed"]]) - stats["split"] - stats["posted"]
+    assert owned == stats["ports"] + stats["memory"], stats
+    assert owned + sum(stats["other"].values()) == stats["exits"], stats
 
 
 class Quiet:
