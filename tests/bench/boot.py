@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""a stock kernel's boot: seconds from exec to its init, exits to user space, beside QEMU's machines
+
+All monitors boot one stock kernel with one initial RAM disk under one KVM, that of an inner machine whose clock counts
+instructions (tools/bed): a second there is 10^9 instructions of the inner kernel, the monitor and the guest, and runs
+are equal to the digit. docs/benchmarks.md explains the figures.
+"""
+
+import collections
+import glob
+import json
+import os
+import re
+import shlex
+import subprocess
+import threading
+
+from bed import arch as arches
+from bed import initramfs, machine, packages, ui
+
+KERNEL, INITRD = "/bench/kernel", "/bench/initrd"
+MIB = 256
+TIMEOUT = 1800  # seconds of the host's, for an inner machine with all its boots
+
+# The kernel's self-tests of its ciphers take longer than all else, and would hide what a monitor does.
+COMMON = "console=ttyS0 cryptomgr.notests nokaslr panic=-1"
+LOGS = collections.OrderedDict((("quiet", "quiet"), ("full", "")))
+ROWS = collections.OrderedDict((
+    ("identical", "identical command lines"),
+    ("defaults", "trapline with its defaults"),
+    ("shared", "the others with trapline's defaults"),
+))
+MONITORS = ("trapline", "qemu-pc", "qemu-microvm")
+
+TRACING = "/sys/kernel/tracing"
+HISTOGRAMS = (("kvm_userspace_exit", "reason,errno"), ("kvm_pio", "port"), ("kvm_mmio", "gpa"))
+
+# QEMU, as little of it as a machine has: no network, no display, no disk.
+QEMU = ("qemu-system-x86_64 -accel kvm -cpu host -m %d -nodefaults -no-user-config -display none -no-reboot "
+        "-serial stdio -L /usr/share/qemu" % MIB).split()
+QEMU_PROGRAM = "/usr/bin/qemu-system-x86_64"
+PEERS = {"qemu-pc": ("-M", "pc,hpet=off"), "qemu-microvm": ("-M", "microvm")}
+FIRMWARE = ("bios-256k.bin", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin")
+FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/seabios")
+
+# What answers in the kernel: such accesses are traced, but do not exit.
+IN_KERNEL_PORTS = ((0x20, 2), (0x40, 4), (0x61, 1), (0xa0, 2), (0x4d0, 2))
+IN_KERNEL_MEMORY = ((0xfec00000, 0x1000), (0xfee00000, 0x100000))
+# Who stands where, in the machines that are compared: (first, how many, name).
+PORTS = (
+    (0x00, 0x20, "DMA"), (0x60, 1, "i8042"), (0x64, 1, "i8042"), (0x70, 2, "RTC"), (0x80, 1, "POST"),
+    (0x80, 0x10, "DMA"), (0x92, 1, "system control"), (0xc0, 0x20, "DMA"), (0xf0, 2, "FPU"),
+    (0x1f0, 8, "IDE"), (0x170, 8, "IDE"), (0x3f6, 1, "IDE"), (0x376, 1, "IDE"), (0x3f8, 8, "serial 1"),
+    (0x2f8, 8, "serial 2"), (0x3e8, 8, "serial 3"), (0x2e8, 8, "serial 4"), (0x3f0, 8, "floppy"), (0x378, 8, "parallel"),
+    (0x3b0, 0x30, "VGA"), (0x402, 1, "firmware log"), (0x505, 1, "pvpanic"), (0x510, 12, "fw_cfg"), (0xb2, 2, "APM"),
+    (0xcf8, 8, "PCI config"), (0x600, 0x40, "ACPI"), (0xae00, 0x40, "ACPI"), (0xaf00, 0x20, "ACPI"),
+    (0xafe0, 4, "ACPI"),
+)
+MEMORY = (
+    (0xd0000000, 0x2000000, "PCI config"), (0xa0000, 0x20000, "VGA"), (0xfea00000, 0x1000, "ACPI"),
+    (0xfeb00000, 0x100000, "virtio-mmio"), (0xfec10000, 0x1000, "second IOAPIC"), (0xfed00000, 0x400, "HPET"),
+)
+REASONS = {0: "unknown", 2: "ports", 5: "halt", 6: "memory", 8: "shutdown", 10: "interrupted", 24: "system event"}
+
+
+class Plan:
+    """What one monitor boots, in this order, each once for its time and once more for its exits."""
+
+    def __init__(self, monitor, cases):
+        self.monitor = monitor
+        self.cases = cases  # (row, log, command)
+
+
+def our_defaults(program, kernel):
+    """The words that trapline puts on a command line by itself."""
+    run = subprocess.run([program, "run", "--dry-run", "--json", "-k", kernel], text=True, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE)
+    if run.returncode != 0:
+        raise ui.Failure("%s --dry-run: %s" % (program, run.stderr.strip()))
+    return json.loads(run.stdout)["cmdline"]
+
+
+def plans(defaults, monitors):
+    made = []
+    for monitor in monitors:
+        cases = []
+        for row in ROWS:
+            if row == ("shared" if monitor == "trapline" else "defaults"):
+                continue
+            for log, word in LOGS.items():
+                words = " ".join(text for text in (COMMON, word) if text)
+                if monitor == "trapline":
+                    command = ["trapline", "run", "-k", KERNEL, "-i", INITRD, "-m", str(MIB), "-p", words]
+                    command += ["--no-default-params"] if row == "identical" else []
+                else:
+                    words = defaults + " " + words if row == "shared" else words
+                    command = QEMU + list(PEERS[monitor]) + ["-kernel", KERNEL, "-initrd", INITRD, "-append", words]
+                cases.append((row, log, command))
+        made.append(Plan(monitor, cases))
+    return made
+
+
+def script(plan):
+    """What the inner machine runs: each boot counted, which also warms what can be warm, then timed without that.
+
+    Histograms are made anew for each boot that is counted.
+    """
+    lines = ["mount -t debugfs debugfs /sys/kernel/debug", "mount -t tracefs tracefs %s 2>/dev/null" % TRACING,
+             "hist() {"]
+    for event, keys in HISTOGRAMS:
+        lines.append("echo \"$1hist:keys=%s:size=16384\" >%s/events/kvm/%s/trigger" % (keys, TRACING, event))
+    lines.append("}")
+    counters = "".join(" -c %s/events/kvm/%s/hist" % (TRACING, event) for event, _ in HISTOGRAMS)
+    for row, log, command in plan.cases:
+        words = " ".join(shlex.quote(word) for word in command)
+        counted = words
+        if plan.monitor == "trapline":
+            counted += " --stats /tmp/stats"
+        lines += ["echo; echo '@count %s %s'; hist ''" % (row, log), "stopwatch%s %s </dev/null" % (counters, counted),
+                  "hist '!'", "[ ! -e /tmp/stats ] || { sed 's/^/@stats /' /tmp/stats; rm /tmp/stats; }",
+                  "echo '@time %s %s'" % (row, log), "stopwatch %s </dev/null" % words]
+    return "\n".join(lines + ["echo @done"]) + "\n"
+
+
+def firmware(name):
+    for folder in FIRMWARE_FOLDERS:
+        if os.path.exists(os.path.join(folder, name)):
+            return os.path.join(folder, name)
+    raise ui.Failure("%s is not in %s; install packages qemu-system-x86 and seabios" % (name, ", ".join(FIRMWARE_FOLDERS)))
+
+
+def with_libraries(path, program):
+    return [(name, library) for name, library in initramfs.libraries(program)] + [(path, program)]
+
+
+def files_for(bench, plan, initrd, kernel):
+    """What the inner machine holds: kernel, initial RAM disk, the monitor with its libraries, the stopwatch."""
+    files = [(KERNEL, kernel), (INITRD, initrd)]
+    programs = with_libraries("/bin/stopwatch", bench.program("tests", "bench", "boot_stopwatch"))
+    if plan.monitor == "trapline":
+        programs += with_libraries("/bin/trapline", bench.program("trapline"))
+    else:
+        programs += with_libraries("/bin/qemu-system-x86_64", QEMU_PROGRAM)
+        files += [("/usr/share/qemu/" + name, firmware(name)) for name in FIRMWARE]
+    return files + list(dict(programs).items())
+
+
+def make_initrd(bench, cache, folder):
+    archive = initramfs.Archive()
+    archive.copy("init", bench.program("tests", "bench", "boot_init"))
+    path = os.path.join(folder, "initrd")
+    with open(path, "wb") as file:
+        file.write(initramfs.base(cache.busybox()) + archive.bytes())
+    return path
+
+
+# What came out
+
+
+def owner(table, address):
+    for first, size, name in table:
+        if first <= address < first + size:
+            return name
+    return None
+
+
+def within(places, address):
+    return any(first <= address < first + size for first, size in places)
+
+
+class Counts:
+    """Exits to user space of one boot, up to init (`when` at-mark) or to the end, as the kernel's histograms tell."""
+
+    def __init__(self):
+        self.reasons = collections.Counter()
+        self.devices = collections.Counter()
+        self.total = 0
+
+    def add(self, line):
+        keys = dict(re.findall(r"(\w+):\s*(-?\w+)", line))
+        hits = int(keys["hitcount"])
+        if "reason" in keys:
+            self.total += hits
+            errno = int(keys["errno"]) - (1 << 32 if int(keys["errno"]) >= 1 << 31 else 0)
+            reason = REASONS.get(int(keys["reason"]), "reason " + keys["reason"]) if errno >= 0 else "interrupted"
+            self.reasons[reason] += hits
+        elif "port" in keys:
+            port = int(keys["port"], 0)
+            if not within(IN_KERNEL_PORTS, port):
+                self.devices[owner(PORTS, port) or "port %#x" % (port & ~7)] += hits
+        elif "gpa" in keys:
+            gpa = int(keys["gpa"], 0)
+            if not within(IN_KERNEL_MEMORY, gpa):
+                self.devices[owner(MEMORY, gpa) or "memory %#x" % (gpa & ~0xfff)] += hits
+
+
+def parse(plan, text):
+    """{(row, log): {"seconds", "init": Counts, "end": Counts, "stats"}} from what the inner machine printed."""
+    results, entry, kind = {}, None, None
+    if "\n@done" not in text:
+        raise ui.Failure("%s: the inner machine did not finish; its last words: %s"
+                         % (plan.monitor, " | ".join(text.strip().splitlines()[-3:])))
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word in ("@time", "@count"):
+            kind = word
+            entry = results.setdefault(tuple(rest.split()), {"init": Counts(), "end": Counts(), "stats": ""})
+        elif word == "@mark" and kind == "@time":
+            entry["seconds"] = int(rest.split()[0]) / 1e9
+            entry["bytes"] = int(rest.split()[1])
+        elif word == "@end" and kind == "@time":
+            entry["ended"] = rest
+        elif word in ("@at-mark", "@at-end") and "hitcount" in rest:
+            entry["init" if word == "@at-mark" else "end"].add(rest)
+        elif word == "@stats":
+            entry["stats"] += rest
+    for (row, log), result in results.items():
+        if "seconds" not in result:
+            raise ui.Failure("%s, %s, %s: the guest never reached its init; see the inner machine's log"
+                             % (plan.monitor, row, log))
+        result["stats"] = json.loads(result["stats"]) if result["stats"] else None
+    return results
+
+
+class Runner:
+    """Runs inner machines side by side, one a processor."""
+
+    def __init__(self, cache, folder):
+        self.cache, self.folder = cache, folder
+        self.lock = threading.Lock()
+        self.halt = threading.Event()
+        self.failure = None
+        self.texts = {}
+
+    def run(self, name, plan, files):
+        inner = machine.Machine(self.cache.arch, os.path.join(self.folder, name + ".log"), self.cache, memory=2048)
+        inner.prepare(files, script(plan))
+        return inner.run_alone(TIMEOUT, self.halt)
+
+    def worker(self, queue):
+        while not self.halt.is_set():
+            with self.lock:
+                if not queue:
+                    return
+                name, plan, files = queue.pop(0)
+            try:
+                text = self.run(name, plan, files)
+                with self.lock:
+                    self.texts[name] = text
+            except (ui.Failure, machine.Lost) as failure:
+                if not self.halt.is_set():
+                    self.failure = ui.Failure("%s: %s" % (name, failure))
+                self.halt.set()
+
+    def progress(self, total):
+        """How many boots are done, from the logs as they grow."""
+        done = 0
+        for path in glob.glob(os.path.join(self.folder, "*.log")):
+            with open(path, "rb") as file:
+                done += file.read().count(b"@end")
+        return "%d of %d boots" % (done, total)
+
+    def go(self, work):
+        for path in glob.glob(os.path.join(self.folder, "*.log")):
+            os.unlink(path)
+        total = sum(2 * len(plan.cases) for _, plan, _ in work)
+        queue = list(work)
+        threads = [threading.Thread(target=self.worker, args=(queue,), daemon=True)
+                   for _ in range(min(os.cpu_count() or 1, len(work)))]
+        with ui.Stage("boots with a clock that counts instructions") as stage:
+            text = stage.text
+            try:
+                for thread in threads:
+                    thread.start()
+                while any(thread.is_alive() for thread in threads):
+                    for thread in threads:
+                        thread.join(1)
+                    stage.text = "%s: %s" % (text, self.progress(total))
+            finally:
+                self.halt.set()
+                for thread in threads:
+                    thread.join(10)
+        if self.failure:
+            raise self.failure
+        return self.texts
+
+
+# What is told
+
+
+def as_json(results):
+    """The figures alone, in the order of the table."""
+    out = {}
+    for monitor, rows in results.items():
+        out[monitor] = {"%s-%s" % key: {
+            "seconds": result["seconds"],
+            "exits": result["init"].total,
+            "reasons": dict(result["init"].reasons.most_common()),
+            "devices": dict(result["init"].devices.most_common()),
+            "stats": result["stats"],
+        } for key, result in rows.items()}
+    return out
+
+
+def cell(result):
+    return "%.6f / %s" % (result["seconds"], "{:,}".format(result["init"].total)) if result else ""
+
+
+def print_table(bench, results):
+    rows = [["%s, %s" % (text, log)] + [cell(boots.get((row, log))) for boots in results.values()]
+            for row, text in ROWS.items() for log in LOGS]
+    bench.table("seconds to init / exits to user space", ("seconds / exits", *results), rows)
+
+
+def print_devices(bench, results):
+    """Who the exits went to where all have trapline's defaults."""
+    for log in LOGS:
+        columns = [boots["defaults" if monitor == "trapline" else "shared", log]["init"].devices
+                   for monitor, boots in results.items()]
+        most = collections.Counter({name: max(devices[name] for devices in columns)
+                                    for name in set().union(*columns)})
+        ui.say()
+        bench.table("exits by device, " + log, ("exits, %s" % log, *results),
+                    [[name] + [devices[name] for devices in columns] for name, _ in most.most_common(16)])
+
+
+def accounted(results):
+    """Each exit of ours has an owner: trapline's own sum against KVM's count, for each boot. A list of what differs."""
+    wrong = []
+    for (row, log), result in results.get("trapline", {}).items():
+        stats = result["stats"]
+        owned = (sum(owner["reads"] + owner["writes"] for owner in stats["regions"] + [stats["gone"], stats["unclaimed"]])
+                 - stats["split"] - stats["posted"] + sum(stats["other"].values()))
+        if not owned == stats["exits"] == result["end"].total:
+            wrong.append("%s, %s: trapline accounts for %d of its %d exits, KVM counted %d"
+                         % (row, log, owned, stats["exits"], result["end"].total))
+    return wrong
+
+
+def judge(bench, results):
+    """The targets, against the row in which all have our defaults."""
+    ours = {log: results["trapline"]["defaults", log] for log in LOGS}
+    pc = {log: results["qemu-pc"]["shared", log] for log in LOGS}
+    bench.target("quiet, of QEMU pc's seconds", ours["quiet"]["seconds"] / pc["quiet"]["seconds"], 0.70)
+    bench.target("quiet", ours["quiet"]["seconds"], 0.587, "s")
+    bench.target("full log, of QEMU pc's seconds", ours["full"]["seconds"] / pc["full"]["seconds"], 0.60)
+    bench.target("quiet, exits to user space", ours["quiet"]["init"].total, 1000)
+
+
+def measure(bench, monitors, again):
+    """What each monitor's boots gave, and what is wrong with it."""
+    cache = packages.Cache(arches.host())
+    folder = os.path.join(bench.build, "bench", "boot")
+    os.makedirs(folder, exist_ok=True)
+    kernel = cache.kernel("cloud")
+    made = plans(our_defaults(bench.program("trapline"), kernel.image), monitors)
+    initrd = make_initrd(bench, cache, folder)
+    work = [(plan.monitor, plan, files_for(bench, plan, initrd, kernel.image)) for plan in made]
+    work += [(name + "-again", plan, files) for name, plan, files in work if again and name == "trapline"]
+    # The longest first.
+    texts = Runner(cache, folder).go(sorted(work, key=lambda item: item[0] != "qemu-microvm"))
+    results = {plan.monitor: parse(plan, texts[plan.monitor]) for plan in made}
+    trouble = accounted(results)
+    if again and as_json({"": parse(made[0], texts["trapline-again"])}) != as_json({"": results["trapline"]}):
+        trouble.append("the same boots, run twice, differ")
+    bench.data.update(kernel=kernel.package, mib=MIB, common=COMMON, monitors=as_json(results), trouble=trouble)
+    return results, trouble
+
+
+def run(bench):
+    if not os.path.exists(QEMU_PROGRAM):
+        raise bench.Skip("no %s; package qemu-system-x86 brings it" % QEMU_PROGRAM)
+    results, trouble = measure(bench, MONITORS, True)
+    print_table(bench, results)
+    print_devices(bench, results)
+    ui.say()
+    bench.target("boots that differ when repeated, or whose exits are not all accounted for", len(trouble), 0)
+    for line in trouble:
+        bench.note(line)
+    judge(bench, results)
