@@ -8,6 +8,7 @@ import lzma
 import os
 import re
 import stat
+import subprocess
 
 from . import packages
 from .ui import Failure
@@ -149,8 +150,28 @@ class Modules:
 
 
 def libraries(program):
-    """The shared libraries that a program of this host needs, loader included: (path in the guest, path here)."""
-    import subprocess
+    """The shared libraries that a program of this host needs: (path in the guest, path here) of each.
+
+    The loader is among them, and those that it loads on demand, known by their names in it.
+    """
+    found = _linked(program)
+    with open(program, "rb") as file:
+        names = set(re.findall(rb"\0(lib[\w.+-]+\.so\.[0-9]+)(?=\0)", file.read()))
+    for name in sorted(names - {os.path.basename(path).encode() for path, _ in found}):
+        path = _library_path(name.decode())
+        if path:
+            found += [(path, os.path.realpath(path))] + _linked(path)
+    return list(dict(found).items())
+
+
+def _library_path(name):
+    """Where this host has a library that is asked for by name, or None: the program gets on without it here too."""
+    run = subprocess.run(["/sbin/ldconfig", "-p"], text=True, stdout=subprocess.PIPE, env=packages.ENVIRONMENT)
+    match = re.search(r"^\s*%s \(.*\) => (\S+)$" % re.escape(name), run.stdout, re.M)
+    return match and match.group(1)
+
+
+def _linked(program):
     run = subprocess.run(["ldd", program], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                          env=packages.ENVIRONMENT)
     if run.returncode != 0:
