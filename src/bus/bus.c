@@ -41,6 +41,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #define ACCESS_MAX   8          /* bytes of one access */
 #define ALIAS_DEPTH  4          /* regions on the way to an answer; what lies deeper, or in a circle, is unclaimed */
@@ -114,6 +116,7 @@ static inline void bump(uint64_t *count)
 /* In units of 8 bytes. Of all this, only pages that hold a counter in use are ever touched. */
 #define LANE_SIZE     (2 * (size_t)BUS_REGIONS)
 #define COUNTERS_SIZE ((BUS_LANES + 4) * LANE_SIZE)
+#define COUNTERS_FEW  4096
 
 _Static_assert(sizeof(struct entry) == 64, "an entry fills a cache line");
 
@@ -408,6 +411,15 @@ static int batch_edit(struct batch *batch, const struct edit *edit)
 	return 0;
 }
 
+/* Huge pages suit the counters of thousands of regions; of a PC's few dozen they would hold one for each lane. */
+static void counters_advise(struct bus *bus, int advice)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)bus->counters;
+	size_t head = -begin & (page - 1);
+
+	(void)madvise((char *)bus->counters + head, (COUNTERS_SIZE * sizeof(uint64_t) - head) & -page, advice);
+}
+
 static uint32_t counter_get(struct bus *bus)
 {
 	uint32_t counter;
@@ -419,6 +431,8 @@ static uint32_t counter_get(struct bus *bus)
 		bus->counters[2 * (size_t)counter] = 0;
 	} else if (bus->fresh_counter < BUS_REGIONS) {
 		counter = bus->fresh_counter++;
+		if (counter == COUNTERS_FEW)
+			counters_advise(bus, MADV_HUGEPAGE);
 	}
 	pthread_mutex_unlock(&bus->retired_lock);
 	return counter;
@@ -750,6 +764,7 @@ struct bus *bus_new(void)
 		free(bus);
 		return NULL;
 	}
+	counters_advise(bus, MADV_NOHUGEPAGE);
 	pthread_mutex_init(&bus->edit_lock, NULL);
 	pthread_mutex_init(&bus->retired_lock, NULL);
 	pthread_cond_init(&bus->retired_fewer, NULL);

@@ -8,6 +8,9 @@
 
 #include "bus/bus.h"
 
+/* Handlers go a few KiB deep; a sanitizer makes that some tens. Less than a huge page is what matters. */
+#define STACK_SIZE (512 << 10)
+
 struct thread_birth {
 	void *(*fn)(void *);
 	void *arg;
@@ -58,6 +61,18 @@ int thread_start(pthread_t *thread, const char *name, void *(*fn)(void *), void 
 	if (rc)
 		free(birth);
 	return -rc;
+}
+
+void thread_small_stacks(void)
+{
+	pthread_attr_t attr;
+
+	if (pthread_attr_init(&attr))
+		return;
+	/* A C library that refuses leaves its own size, which works too. */
+	if (pthread_attr_setstacksize(&attr, STACK_SIZE) == 0)
+		(void)pthread_setattr_default_np(&attr);
+	pthread_attr_destroy(&attr);
 }
 
 void thread_adopt(void)

@@ -11,10 +11,12 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
 sys.path.insert(0, os.path.join(HERE, "..", "bench"))
+import smaps  # noqa: E402
 import startup  # noqa: E402
 import tap  # noqa: E402
 
 TRAPLINE, SHIM, SANITIZER = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3]
+MIB = 64
 DIR = tempfile.TemporaryDirectory(prefix="trapline-start-")
 KERNEL = os.path.join(DIR.name, "kernel")
 with open(KERNEL, "wb") as file:
@@ -24,15 +26,19 @@ with open(KERNEL, "wb") as file:
 LIBRARIES = {"libc.so.6", "ld-linux-x86-64.so.2", "liburcu-memb.so.8", "liburcu-common.so.8"}
 
 
+# The build's test runner has malloc() fill what it gives, and that makes all of it resident.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "MALLOC_PERTURB_"}
+
+
 class Guest:
     """One that has said its byte and halts, until the end of the block."""
 
     def __init__(self, *args, env=None):
         if not os.access("/dev/kvm", os.R_OK | os.W_OK):
             raise tap.Skip("no usable /dev/kvm")
-        self.process = subprocess.Popen([TRAPLINE, "run", "-k", KERNEL, "-m", "64", *args], stdin=subprocess.DEVNULL,
+        self.process = subprocess.Popen([TRAPLINE, "run", "-k", KERNEL, "-m", str(MIB), *args], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        env={**os.environ, **(env or {})})
+                                        env={**ENVIRONMENT, **(env or {})})
 
     def __enter__(self):
         assert select.select([self.process.stdout], [], [], 20)[0], "it says nothing"
@@ -90,6 +96,21 @@ def test_all_memory_slots_come_before_the_interrupt_controllers():
         with Guest(*args, env={"LD_PRELOAD": SHIM}) as guest:
             text = guest.end()
         assert f"slots: {slots} before, 0 after" in text, text
+
+
+def test_guest_ram_is_aligned_for_huge_pages_and_asks_for_them():
+    with Guest() as guest:
+        ram = smaps.ram(smaps.parse(guest.proc("smaps")), MIB)
+    assert len(ram) == 1 and ram[0].begin % (2 << 20) == 0, ram
+    assert "hg" in ram[0].flags, ram[0].flags
+
+
+def test_little_memory_beyond_the_guests():
+    no_sanitizer()
+    with Guest() as one, Guest("-c", "9") as nine:
+        kib = [smaps.beyond(smaps.parse(guest.proc("smaps")), MIB) for guest in (one, nine)]
+    assert kib[0]["resident"] <= 2560 and kib[0]["anonymous"] <= 512, kib
+    assert kib[1]["resident"] - kib[0]["resident"] <= 8 * 100, kib
 
 
 if __name__ == "__main__":

@@ -273,7 +273,8 @@ class Lab:
                     case.name, verdict, reason, test.log(), inner_log))
         elif os.path.exists(path):
             os.unlink(path)
-        self.results[case.name] = {"verdict": verdict, "seconds": round(seconds, 1), "reason": reason}
+        self.results[case.name] = {"verdict": verdict, "seconds": round(seconds, 1), "reason": reason,
+                                   "figures": test.figures if test else {}}
         if verdict == "passed":
             self.times[case.name] = round(seconds, 1)
         board.ends(case.name, self._line(board, case, verdict, seconds, reason, test, path))

@@ -91,6 +91,7 @@ class Test:
         self.name = name
         self.inner = inner
         self.notes = []
+        self.figures = {}  # numbers for the JSON of results, by name
         self.guests = []
         self.transcript = []
         self.build = build
