@@ -40,11 +40,11 @@
 
 /*
  * Where KVM keeps what it needs to run real mode on Intel CPUs that cannot do it themselves: an identity
- * map (one page) and a TSS (three). The guest must not use it.
+ * map (one page) and a TSS (three). The guest must not use it. Below the place where firmware lies.
  */
-#define LAYOUT_KVM_IDENTITY 0xfffbc000ULL
-#define LAYOUT_KVM_TSS      0xfffbd000ULL
-#define LAYOUT_KVM_END      0xfffc0000ULL
+#define LAYOUT_KVM_IDENTITY 0xfeffc000ULL
+#define LAYOUT_KVM_TSS      0xfeffd000ULL
+#define LAYOUT_KVM_END      0xff000000ULL
 
 /* Types as in e820 (ACPI 6.5, table 15.3) and in PVH's memory map alike. */
 enum memory_type { MEMORY_RAM = 1, MEMORY_RESERVED = 2, MEMORY_ACPI = 3 };
