@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * host.c - the PCI host bridge.
+ * host.c - the PCI host bridge: a generic one, or the north bridge that firmware looks for.
  *
  * Configuration mechanism #1 (PCI Local Bus 3.0, 3.2.2.3.2): a 32-bit address register, which only accesses of
  * four bytes reach, and a data register of which all widths take their bytes. ECAM (PCI Express Base 7.2.2):
@@ -48,6 +48,26 @@ static const struct pci_ids host_ids = {
 	.subsystem = 0x1100,
 	.class = 0x060000,
 };
+
+/* Intel's 440FX, as its data sheet (290549) has it; by the subsystem firmware tells an emulated one. */
+static const struct pci_ids i440fx_ids = {
+	.vendor = 0x8086,
+	.device = 0x1237,
+	.subsystem_vendor = 0x1af4,
+	.subsystem = 0x1100,
+	.class = 0x060000,
+	.revision = 2,
+};
+
+/*
+ * Programmable attribute map: two bits a piece of the memory between 0xc0000 and 0xfffff say whether DRAM takes writes
+ * and answers reads; after reset, neither. Firmware then copies itself from the ROM into DRAM. Here there is DRAM in any
+ * case, with the ROM's copy in it where the ROM would have answered, and nothing is write-protected by these bits.
+ */
+#define I440FX_PAM0 0x59
+#define I440FX_PAMS 7
+#define PAM0_BITS   0x30
+#define PAM_BITS    0x33
 
 static struct pci_host *to_host(struct device *dev)
 {
@@ -139,7 +159,9 @@ static int host_create(struct vm *vm, const char *name, const void *config, stru
 	host->config = *c;
 	device_init(&host->fn.dev, &pci_host_type, vm, name);
 	pci_bus_init(&host->bus, vm, &c->windows, c->gsi);
-	pci_function_init(&host->fn, &host_ids, host->state.config);
+	pci_function_init(&host->fn, c->i440fx ? &i440fx_ids : &host_ids, host->state.config);
+	for (unsigned i = 0; c->i440fx && i < I440FX_PAMS; i++)
+		pci_init(&host->fn, I440FX_PAM0 + i, 1, 0, i ? PAM_BITS : PAM0_BITS);
 	declare_regions(host);
 	r = pci_bus_add(&host->bus, &host->fn, 0, 0, err);
 	if (r) {

@@ -16,6 +16,7 @@ struct pci_host_config {
 	struct pci_windows windows;
 	uint32_t gsi[PCI_PINS]; /* slot s, pin p (INTA is 0) raises gsi[(s + p) % 4]; IRQ_NONE: none */
 	bool ports;             /* address and data registers */
+	bool i440fx;            /* shows the ids of Intel's 82441FX, which firmware knows, and its PAM registers */
 	unsigned buses;         /* of ECAM, 1 MiB each, 0-256, of which bus 0 is populated; 0: no ECAM */
 };
 
