@@ -23,9 +23,10 @@ struct vcpu;
 
 /* What the user asked for. Strings are the caller's and outlive the machine. */
 struct guest_config {
-	const char *kernel; /* path; NULL: none, in a machine that no vCPU enters */
-	const char *initrd; /* NULL: none */
-	const char *params; /* appended to the defaults; NULL: none */
+	const char *kernel;   /* path; NULL: none, with firmware, or in a machine that no vCPU enters */
+	const char *firmware; /* path; NULL: none */
+	const char *initrd;   /* NULL: none */
+	const char *params;   /* appended to the defaults; NULL: none */
 	bool no_default_params;
 	uint64_t ram; /* bytes */
 	unsigned cpus;
@@ -39,9 +40,10 @@ struct board;
 
 /* For --dry-run and messages. */
 struct board_info {
-	const char *kernel_kind; /* "ELF with a PVH note" */
-	const char *boot_way;    /* "PVH" */
-	uint64_t entry;          /* guest-physical address of the first instruction */
+	const char *kernel_kind;               /* "ELF with a PVH note" */
+	const char *boot_way;                  /* "PVH" */
+	uint64_t entry;                        /* guest-physical address of the first instruction */
+	uint64_t firmware_base, firmware_size; /* size 0: none, and then there is a kernel */
 	const char *cmdline;
 	const struct pci_bus *pci; /* NULL: this machine has none */
 };

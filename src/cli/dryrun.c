@@ -80,6 +80,20 @@ static void print_region(struct region *region, void *out)
 		irqs);
 }
 
+static void print_firmware(const struct guest_config *guest, const struct board_info *info, FILE *out)
+{
+	fprintf(out, "firmware      %s (%" PRIu64 " KiB at %#" PRIx64 ", started at %#" PRIx64 ")\n", guest->firmware,
+		info->firmware_size >> 10, info->firmware_base, info->entry);
+}
+
+static void print_kernel(const struct guest_config *guest, const struct board_info *info, FILE *out)
+{
+	fprintf(out, "kernel        %s (%s, entered by %s at %#" PRIx64 ")\n", guest->kernel, info->kernel_kind,
+		info->boot_way, info->entry);
+	fprintf(out, "initrd        %s\n", guest->initrd ? guest->initrd : "none");
+	fprintf(out, "command line  %s\n", info->cmdline);
+}
+
 void dry_run_text(const struct machine *m, FILE *out)
 {
 	const struct guest_config *guest = &m->config.guest;
@@ -88,10 +102,10 @@ void dry_run_text(const struct machine *m, FILE *out)
 	m->config.arch->info(m->board, &info);
 	fprintf(out, "machine       %s, %u vCPU%s, %" PRIu64 " MiB of RAM\n", m->config.arch->name, guest->cpus,
 		guest->cpus == 1 ? "" : "s", guest->ram >> 20);
-	fprintf(out, "kernel        %s (%s, entered by %s at %#" PRIx64 ")\n", guest->kernel, info.kernel_kind,
-		info.boot_way, info.entry);
-	fprintf(out, "initrd        %s\n", guest->initrd ? guest->initrd : "none");
-	fprintf(out, "command line  %s\n", info.cmdline);
+	if (guest->firmware)
+		print_firmware(guest, &info, out);
+	else
+		print_kernel(guest, &info, out);
 	for (unsigned space = 0; space < NR_SPACES; space++) {
 		fprintf(out, "\n%s\n  %14s - %14s  %-6s  %-12s  %-18s  %-7s  %s\n",
 			space == SPACE_PIO ? "I/O ports" : "Memory", "first", "last", "kind", "device", "region",
@@ -197,6 +211,23 @@ json_t *machine_bus_json(const struct machine *m)
 	return bus;
 }
 
+/* NULL, which becomes null, for what this machine does not start by. */
+static json_t *kernel_json(const struct guest_config *guest, const struct board_info *info)
+{
+	if (guest->firmware)
+		return NULL;
+	return json_pack("{s:s, s:s, s:s, s:I}", "path", guest->kernel, "kind", info->kernel_kind, "boot",
+		info->boot_way, "entry", (json_int_t)info->entry);
+}
+
+static json_t *firmware_json(const struct guest_config *guest, const struct board_info *info)
+{
+	if (!guest->firmware)
+		return NULL;
+	return json_pack("{s:s, s:I, s:I, s:I}", "path", guest->firmware, "base", (json_int_t)info->firmware_base,
+		"size", (json_int_t)info->firmware_size, "entry", (json_int_t)info->entry);
+}
+
 int dry_run_json(const struct machine *m, FILE *out)
 {
 	const struct guest_config *guest = &m->config.guest;
@@ -205,11 +236,11 @@ int dry_run_json(const struct machine *m, FILE *out)
 	int r;
 
 	m->config.arch->info(m->board, &info);
-	root = json_pack("{s:s?, s:s, s:I, s:I, s:{s:s, s:s, s:s, s:I}, s:s?, s:s, s:o, s:o, s:o}", "name",
-		m->config.name, "arch", m->config.arch->name, "cpus", (json_int_t)guest->cpus, "ram",
-		(json_int_t)guest->ram, "kernel", "path", guest->kernel, "kind", info.kernel_kind, "boot",
-		info.boot_way, "entry", (json_int_t)info.entry, "initrd", guest->initrd, "cmdline", info.cmdline, "bus",
-		machine_bus_json(m), "devices", machine_devices_json(m), "pci", machine_pci_json(m));
+	root = json_pack("{s:s?, s:s, s:I, s:I, s:o?, s:o?, s:s?, s:s, s:o, s:o, s:o}", "name", m->config.name, "arch",
+		m->config.arch->name, "cpus", (json_int_t)guest->cpus, "ram", (json_int_t)guest->ram, "kernel",
+		kernel_json(guest, &info), "firmware", firmware_json(guest, &info), "initrd", guest->initrd, "cmdline",
+		info.cmdline, "bus", machine_bus_json(m), "devices", machine_devices_json(m), "pci",
+		machine_pci_json(m));
 	if (!root)
 		return -EILSEQ;
 	r = json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF ? -EIO : 0;

@@ -33,6 +33,8 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		{ OPTION_GROUP, 0, "Guest:", NULL, NULL, NULL },
 		{ OPTION_STRING, 'k', "kernel", "FILE", "bzImage or ELF; default: the build tree's, then the host's",
 			&m->guest.kernel },
+		{ OPTION_STRING, 0, "firmware", "FILE", "a ROM to start by, such as SeaBIOS, instead of a kernel",
+			&m->guest.firmware },
 		{ OPTION_STRING, 'i', "initrd", "FILE", "initial RAM disk", &m->guest.initrd },
 		{ OPTION_STRING, 'p', "params", "TEXT", "appended to the kernel's command line", &m->guest.params },
 		{ OPTION_FLAG, 0, "no-default-params", NULL, "nothing on that command line but --params",
@@ -71,7 +73,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		printf("usage: trapline run [options] [KERNEL]\n");
 		options_help(specs, stdout);
 		printf("\nIn the guest's console: Ctrl-A x quits, Ctrl-A a sends a Ctrl-A.\n"
-		       "Exit status: 0 power-off, 1 host failure, 2 usage, 3 kernel or initrd, 4 KVM,\n"
+		       "Exit status: 0 power-off, 1 host failure, 2 usage, 3 kernel, initrd or firmware, 4 KVM,\n"
 		       "16 reset with --no-reboot, 17 panic, 18 triple fault with --no-reboot,\n"
 		       "19 KVM error, 20 quit.\n");
 		return STATUS_OK;
@@ -82,6 +84,29 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 	}
 	if (rest == 1)
 		m->guest.kernel = argv[1];
+	return STATUS_OK;
+}
+
+/* Firmware finds its own kernel, on the guest's disks. */
+static int check_firmware(const struct guest_config *guest, struct error *err)
+{
+	const struct {
+		const char *option;
+		bool given;
+	} others[] = {
+		{ "-k", guest->kernel },
+		{ "-i", guest->initrd },
+		{ "-p", guest->params },
+		{ "--no-default-params", guest->no_default_params },
+	};
+
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		if (others[i].given) {
+			error_set(err, -EINVAL, "%s goes with a kernel, not with --firmware: leave one of them out",
+				others[i].option);
+			return usage_error(err);
+		}
+	}
 	return STATUS_OK;
 }
 
@@ -107,14 +132,16 @@ static int check(struct run_options *o, struct error *err)
 	}
 	if ((o->json || o->stats) && json_load(err))
 		return STATUS_HOST;
+	o->machine.guest.place = o->place.text;
+	o->machine.guest.nr_place = o->place.n;
+	o->machine.dry_run = o->dry_run;
+	if (o->machine.guest.firmware)
+		return check_firmware(&o->machine.guest, err);
 	if (!o->machine.guest.kernel) {
 		if (find_kernel(o->machine.arch->kernel_candidates, o->kernel, sizeof(o->kernel), err))
 			return err->status = STATUS_IMAGE;
 		o->machine.guest.kernel = o->kernel;
 	}
-	o->machine.guest.place = o->place.text;
-	o->machine.guest.nr_place = o->place.n;
-	o->machine.dry_run = o->dry_run;
 	return STATUS_OK;
 }
 

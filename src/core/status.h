@@ -7,7 +7,7 @@ enum status {
 	STATUS_OK = 0,            /* the guest powered off */
 	STATUS_HOST = 1,          /* the host failed: no memory, no thread, an I/O error */
 	STATUS_USAGE = 2,         /* options or their values */
-	STATUS_IMAGE = 3,         /* kernel or initrd: missing, damaged, of another architecture, too large */
+	STATUS_IMAGE = 3,         /* kernel, initrd or firmware: missing, damaged, of another architecture, too large */
 	STATUS_KVM = 4,           /* no /dev/kvm, no permission, or a KVM that lacks something */
 	STATUS_RESET = 16,        /* the guest reset, with --no-reboot */
 	STATUS_PANIC = 17,        /* the guest panicked */

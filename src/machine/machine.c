@@ -152,7 +152,7 @@ static void board_down(struct machine *m)
 
 static int images_up(struct machine *m, struct error *err)
 {
-	if (!m->config.guest.kernel)
+	if (!m->config.guest.kernel && !m->config.guest.firmware)
 		return 0;
 	return m->config.arch->open_images(m->board, err); /* closed with the board */
 }

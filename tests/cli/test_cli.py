@@ -110,6 +110,49 @@ def test_initrd_is_accepted():
     assert dry("-k", GOOD, "-i", path_of("initrd", b"x" * 5000)).returncode == 0
 
 
+def test_firmware_instead_of_a_kernel():
+    rom = path_of("rom", b"\xf4" * 0x30000)
+    machine = json.loads(dry("--firmware", rom, "--json").stdout)
+    assert machine["kernel"] is None
+    assert machine["firmware"] == {"path": rom, "base": 0xfffd0000, "size": 0x30000, "entry": 0xfffffff0}
+    assert [r["base"] for r in machine["bus"]["mmio"] if r["kind"] == "rom"] == [0xfffd0000]
+    assert any(d["name"] == "fw_cfg" for d in machine["devices"])
+    assert "started at 0xfffffff0" in dry("--firmware", rom).stdout
+
+
+def test_without_firmware_nothing_of_it_is_there():
+    machine = json.loads(dry("-k", GOOD, "--json").stdout)
+    assert machine["firmware"] is None and machine["kernel"]["path"] == GOOD
+    assert not any(d["name"] == "fw_cfg" for d in machine["devices"])
+    assert [f["name"] for f in machine["pci"]] == ["pci"]
+
+
+def test_firmware_of_a_wrong_size():
+    for size in (0xffff, 0x10001, 17 << 20):
+        with open(path_of("rom-bad"), "wb") as file:
+            file.truncate(size)
+        refuse(dry("--firmware", path_of("rom-bad")), IMAGE, "rom-bad", str(size), "64 KiB", "16 MiB")
+    with open(path_of("rom-big"), "wb") as file:
+        file.truncate(16 << 20)
+    assert dry("--firmware", path_of("rom-big")).returncode == 0
+    refuse(dry("--firmware", path_of("rom-none")), IMAGE, "firmware", "rom-none", "No such file")
+    refuse(dry("--firmware", DIR), IMAGE, DIR, "directory")
+
+
+def test_firmware_and_what_is_a_kernels():
+    rom = path_of("rom", b"\xf4" * 0x10000)
+    for option in (("-k", GOOD), ("-i", GOOD), ("-p", "quiet"), ("--no-default-params",)):
+        refuse(dry("--firmware", rom, *option), USAGE, option[0], "--firmware")
+    refuse(dry("--firmware", rom, GOOD), USAGE, "-k", "--firmware")
+
+
+def test_firmware_has_some_places_by_heart():
+    rom = path_of("rom", b"\xf4" * 0x10000)
+    refuse(dry("--firmware", rom, "--place", "acpi-pm=pio:0x1000"), USAGE, "acpi-pm", "--firmware", "0x600")
+    refuse(dry("--firmware", rom, "--place", "pci=pio:0x1000"), USAGE, "pci", "--firmware")
+    assert dry("--firmware", rom, "--place", "serial0=pio:0x2000").returncode == 0
+
+
 def test_no_kvm_device():
     refuse(run("run", "-k", GOOD, "--kvm-device", path_of("no-kvm")), KVM, path_of("no-kvm"), "No such file",
            "modprobe")

@@ -94,7 +94,7 @@ static int setup(void **state)
 	for (unsigned i = 0; i < 2; i++) {
 		ok(bed->vcpu[i] = ioctl(bed->vm, KVM_CREATE_VCPU, i));
 		fine(cpuid_set(bed->vcpu[i], supported, i, 2, true, &bed->err));
-		fine(vcpu_state_take(bed->dev, bed->vcpu[i], i, &bed->power_on[i], &bed->err));
+		fine(vcpu_state_take(bed->dev, bed->vcpu[i], i, false, &bed->power_on[i], &bed->err));
 	}
 	free(supported);
 	fine(chip_state_take(bed->vm, &bed->chips, &bed->err));

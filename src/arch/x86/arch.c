@@ -16,6 +16,9 @@
 /* KVM's own bound for x86, and what the ACPI area holds tables for. */
 #define MAX_CPUS 1024
 
+/* Where the boot CPU starts after power-on. */
+#define RESET_VECTOR 0xfffffff0
+
 /*
  * Said on every command line but with --no-default-params; the user's own words come after, and win. Each has its
  * line, with what it saves, in the man page. None may change what the guest is.
@@ -83,6 +86,7 @@ static void destroy(struct board *board)
 	if (!board)
 		return;
 	boot_close(&board->boot);
+	firmware_close(board);
 	free(board->supported);
 	free(board->chips);
 	for (unsigned i = 0; i < board->nr_ram; i++)
@@ -159,14 +163,17 @@ static int join_cmdline(struct board *board, struct error *err)
 
 static int open_images(struct board *board, struct error *err)
 {
-	int r = join_cmdline(board, err);
+	int r;
 
+	if (board->config.firmware)
+		return firmware_open(board, err);
+	r = join_cmdline(board, err);
 	if (r)
 		return r;
 	return boot_open(&board->boot, board->config.kernel, board->config.initrd, err);
 }
 
-static int load(struct board *board, struct error *err)
+static int load_kernel(struct board *board, struct error *err)
 {
 	struct memory_range map[LAYOUT_MAP_RANGES];
 	struct boot_config config = {
@@ -183,8 +190,23 @@ static int load(struct board *board, struct error *err)
 	return r;
 }
 
+static int load(struct board *board, struct error *err)
+{
+	return board->config.firmware ? firmware_load(board, err) : load_kernel(board, err);
+}
+
 static void info(struct board *board, struct board_info *info)
 {
+	if (board->config.firmware) {
+		*info = (struct board_info){
+			.entry = RESET_VECTOR,
+			.firmware_base = board->firmware.rom.base,
+			.firmware_size = board->firmware.rom.size,
+			.cmdline = "",
+			.pci = board->pci,
+		};
+		return;
+	}
 	*info = (struct board_info){
 		.kernel_kind = board->boot.kernel.kind,
 		.boot_way = boot_way_name(board->boot.kernel.way),
@@ -232,7 +254,7 @@ static int kvm_vcpu(struct board *board, struct vcpu *vcpu, struct error *err)
 	int r = cpuid_set(vcpu->fd, board->supported, vcpu->index, board->config.cpus, tsc_deadline, err);
 
 	if (r == 0)
-		r = vcpu_state_take(vcpu->kvm->dev, vcpu->fd, vcpu->index, &state, err);
+		r = vcpu_state_take(vcpu->kvm->dev, vcpu->fd, vcpu->index, board->config.firmware, &state, err);
 	vcpu->power_on = state;
 	return r;
 }
@@ -248,6 +270,9 @@ static int kvm_reset(struct board *board, struct kvm *kvm, struct error *err)
 
 static int kvm_enter(struct board *board, struct kvm *kvm, struct error *err)
 {
+	/* Firmware starts where every PC does, in the power-on state. */
+	if (board->config.firmware)
+		return 0;
 	return vcpu_state_enter(kvm->vcpus[0].fd, &board->entry, err);
 }
 

@@ -6,7 +6,9 @@
 #include "arch/arch.h"
 #include "arch/x86/boot.h"
 #include "arch/x86/cpuid.h"
+#include "arch/x86/firmware.h"
 #include "arch/x86/vcpu_state.h"
+#include "desc/acpi.h"
 #include "pci/pci.h"
 
 /* In IOAPIC input numbers, which are GSIs. The first 16 are ISA's. */
@@ -21,6 +23,7 @@ struct board {
 	char cmdline[LAYOUT_CMDLINE_SIZE];
 
 	struct boot boot;
+	struct firmware firmware; /* instead of a kernel */
 	struct boot_entry entry;
 	bool loaded; /* at least once: RAM may hold what an earlier life wrote */
 
@@ -33,7 +36,10 @@ unsigned board_phys_bits(void);
 
 /* machine.c */
 int board_build(struct board *board, struct error *err) __attribute__((warn_unused_result));
-uint64_t board_ecam(const struct board *board); /* guest-physical */
+uint64_t board_ecam(const struct board *board); /* guest-physical; 0: none */
+/* The ACPI tables, made from the devices, for `gpa`; acpi_free() afterwards. */
+int board_tables(struct board *board, uint64_t gpa, struct acpi_tables *tables, struct error *err)
+	__attribute__((warn_unused_result));
 /* Writes the ACPI tables, made from the devices, to guest memory; *rsdp is where they start. */
 int board_describe(struct board *board, uint64_t *rsdp, struct error *err) __attribute__((warn_unused_result));
 

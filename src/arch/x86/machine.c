@@ -17,6 +17,7 @@
 #include "dev/pcports.h"
 #include "dev/serial.h"
 #include "pci/host.h"
+#include "pci/piix.h"
 #include "pci/testdev.h"
 
 #define IOAPIC_BASE 0xfec00000
@@ -30,10 +31,14 @@
 #define PM_TIMER   0x608
 #define PM_RESET   0x60c
 
-#define PCI_MEM32     0xd2000000ULL
-#define PCI_MEM32_END 0xfec00000ULL
-#define PCI_IO        0x6200ULL
-#define PCI_IO_END    0x10000ULL
+#define PCI_ADDRESS 0xcf8
+#define PCI_DATA    0xcfc
+
+#define PCI_MEM32          0xd2000000ULL
+#define PCI_MEM32_END      0xfec00000ULL
+#define PCI_MEM32_FIRMWARE 0x80000000ULL
+#define PCI_IO             0x6200ULL
+#define PCI_IO_END         0x10000ULL
 /* 64-bit BARs lie above all RAM, on a bound that suits large BARs. */
 #define PCI_MEM64_ALIGN (1ULL << 30)
 #define PCI_MEM64_SIZE  (16ULL << 30)
@@ -82,6 +87,19 @@ static struct pci_window mem64_window(const struct board *board)
 	return (struct pci_window){ base, PCI_MEM64_SIZE };
 }
 
+/*
+ * Firmware places BARs itself, by its own knowledge of the chips: anywhere between RAM and the IOAPIC. It has no place
+ * for an ECAM window, which a 440FX does not have either.
+ */
+static struct pci_window mem32_window(const struct board *board)
+{
+	uint64_t base = board->config.firmware ? board->ram[0].size : PCI_MEM32;
+
+	if (board->config.firmware && base < PCI_MEM32_FIRMWARE)
+		base = PCI_MEM32_FIRMWARE;
+	return (struct pci_window){ base, PCI_MEM32_END - base };
+}
+
 /* One line a device; `at` in the order in which the type declares its regions. */
 static int build_legacy(struct board *board, struct error *err)
 {
@@ -92,11 +110,12 @@ static int build_legacy(struct board *board, struct error *err)
 	const struct pci_host_config host_config = {
 		.windows = {
 			.io = { PCI_IO, PCI_IO_END - PCI_IO },
-			.mem32 = { PCI_MEM32, PCI_MEM32_END - PCI_MEM32 },
+			.mem32 = mem32_window(board),
 			.mem64 = mem64_window(board),
 		},
 		.ports = true,
-		.buses = ECAM_BUSES,
+		.i440fx = board->config.firmware,
+		.buses = board->config.firmware ? 0 : ECAM_BUSES,
 		.gsi = { BOARD_GSI_PCI, BOARD_GSI_PCI + 1, BOARD_GSI_PCI + 2, BOARD_GSI_PCI + 3 },
 	};
 	const struct place_window windows[] = {
@@ -126,20 +145,23 @@ static int build_legacy(struct board *board, struct error *err)
 		{ "serial3", &serial_type, &serial_config, .at = { PIO(0x2e8) }, .irqs = { 3 } },
 		{ "acpi-pm", &acpi_pm_type, NULL,
 			.at = { PIO(PM_EVENT), PIO(PM_CONTROL), PIO(PM_TIMER), PIO(PM_RESET) }, .irqs = { SCI } },
-		{ "pci", &pci_host_type, &host_config, .at = { PIO(0xcf8), PIO(0xcfc), MMIO(LAYOUT_ECAM) } },
+		{ "pci", &pci_host_type, &host_config, .at = { PIO(PCI_ADDRESS), PIO(PCI_DATA), MMIO(LAYOUT_ECAM) } },
 	};
 
 	return place_moved(board->vm, table, sizeof(table) / sizeof(table[0]), &moves, err);
 }
 
+/* NULL: none, in a machine with firmware. */
 static const struct region *ecam_of(const struct board *board)
 {
-	return vm_device(board->vm, "pci")->regions[2];
+	return board->config.firmware ? NULL : vm_device(board->vm, "pci")->regions[2];
 }
 
 uint64_t board_ecam(const struct board *board)
 {
-	return ecam_of(board)->base;
+	const struct region *ecam = ecam_of(board);
+
+	return ecam ? ecam->base : 0;
 }
 
 static bool stands_at(const struct board *board, const char *name, unsigned region, uint64_t port)
@@ -147,6 +169,30 @@ static bool stands_at(const struct board *board, const char *name, unsigned regi
 	const struct region *r = vm_device(board->vm, name)->regions[region];
 
 	return r->space == SPACE_PIO && r->base == port;
+}
+
+/* Where firmware has these by heart. */
+static int check_firmware_places(const struct board *board, struct error *err)
+{
+	const struct {
+		const char *device;
+		unsigned region;
+		uint64_t port;
+	} places[] = {
+		{ "acpi-pm", ACPI_PM_EVENT, PM_EVENT },
+		{ "acpi-pm", ACPI_PM_CONTROL, PM_CONTROL },
+		{ "acpi-pm", ACPI_PM_TIMER, PM_TIMER },
+		{ "pci", 0, PCI_ADDRESS },
+		{ "pci", 1, PCI_DATA },
+	};
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		if (!stands_at(board, places[i].device, places[i].region, places[i].port))
+			return error_set(err, -EINVAL,
+				"--place %s: with --firmware it stays at its ports, %#llx and on", places[i].device,
+				(unsigned long long)places[i].port);
+	}
+	return 0;
 }
 
 /* What the tables cannot say of a machine whose devices were moved. */
@@ -159,9 +205,11 @@ static int check_moved(struct board *board, struct error *err)
 	if (pm->irqs[0]->line >= ISA_LINES)
 		return error_set(err, -EINVAL, "--place acpi-pm: interrupt %u: the SCI is one of 0 to %d",
 			pm->irqs[0]->line, ISA_LINES - 1);
-	if (ecam->base % PCI_ECAM_BUS_SIZE)
+	if (ecam && ecam->base % PCI_ECAM_BUS_SIZE)
 		return error_set(err, -EINVAL, "--place pci: '%s' at %#llx is not aligned to 1 MiB", ecam->name,
 			(unsigned long long)ecam->base);
+	if (board->config.firmware && check_firmware_places(board, err))
+		return -EINVAL;
 	err->status = 0;
 	return 0;
 }
@@ -170,21 +218,24 @@ static int check_moved(struct board *board, struct error *err)
 struct pci_placement {
 	const char *name;
 	const struct device_type *type;
-	unsigned slot;
+	unsigned slot, function;
 	bool wanted;
+	const void *config;
 };
 
 static int add_function(struct board *board, const struct pci_placement *line, struct error *err)
 {
 	/* The bus connects the wire, by slot and pin. */
-	const struct placement made = { .name = line->name, .type = line->type, .irqs = { IRQ_NONE } };
+	const struct placement made = {
+		.name = line->name, .type = line->type, .config = line->config, .irqs = { IRQ_NONE }
+	};
 	struct device *dev;
 	int r = place_devices(board->vm, &made, 1, err);
 
 	if (r)
 		return r;
 	dev = vm_device(board->vm, line->name);
-	r = pci_bus_add(board->pci, container_of(dev, struct pci_function, dev), line->slot, 0, err);
+	r = pci_bus_add(board->pci, container_of(dev, struct pci_function, dev), line->slot, line->function, err);
 	if (r)
 		vm_remove_device(dev);
 	return r;
@@ -192,8 +243,12 @@ static int add_function(struct board *board, const struct pci_placement *line, s
 
 int board_build(struct board *board, struct error *err)
 {
+	const bool firmware = board->config.firmware;
+	const struct piix_power_config power = { .pm_base = PM_EVENT };
 	const struct pci_placement functions[] = {
-		{ "pci-test", &pci_test_type, 1, board->config.pci_test },
+		{ "south-bridge", &piix_isa_type, PIIX_SLOT, PIIX_ISA, firmware, NULL },
+		{ "south-bridge-pm", &piix_power_type, PIIX_SLOT, PIIX_POWER, firmware, &power },
+		{ "pci-test", &pci_test_type, firmware ? PIIX_SLOT + 1 : 1, 0, board->config.pci_test, NULL },
 	};
 	int r = build_legacy(board, err);
 
@@ -202,6 +257,8 @@ int board_build(struct board *board, struct error *err)
 	if (r)
 		return r;
 	board->pci = pci_host_bus(vm_device(board->vm, "pci"));
+	if (firmware)
+		r = firmware_build(board, err);
 	for (size_t i = 0; r == 0 && i < sizeof(functions) / sizeof(functions[0]); i++) {
 		if (functions[i].wanted)
 			r = add_function(board, &functions[i], err);
@@ -216,7 +273,7 @@ static struct acpi_block block_of(const struct device *dev, unsigned region)
 	return (struct acpi_block){ .space = r->space, .base = r->base, .len = (uint8_t)r->size };
 }
 
-int board_describe(struct board *board, uint64_t *rsdp, struct error *err)
+int board_tables(struct board *board, uint64_t gpa, struct acpi_tables *tables, struct error *err)
 {
 	const struct device *pm = vm_device(board->vm, "acpi-pm");
 	uint32_t *apic_ids = calloc(board->config.cpus, sizeof(*apic_ids));
@@ -241,7 +298,6 @@ int board_describe(struct board *board, uint64_t *rsdp, struct error *err)
 		.ecam_last_bus = ECAM_BUSES - 1,
 		.max_size = LAYOUT_ACPI_END - LAYOUT_ACPI,
 	};
-	struct acpi_tables tables;
 	int r;
 
 	if (!apic_ids)
@@ -253,10 +309,18 @@ int board_describe(struct board *board, uint64_t *rsdp, struct error *err)
 		platform.boot_arch |= ACPI_BOOT_8042;
 	if (!stands_at(board, "rtc", 0, 0x70))
 		platform.boot_arch |= ACPI_BOOT_NO_CMOS;
-	r = acpi_build(&platform, board->vm, LAYOUT_ACPI, &tables, err);
+	r = acpi_build(&platform, board->vm, gpa, tables, err);
 	free(apic_ids);
+	return r ? error_prefix(err, r, "ACPI tables") : 0;
+}
+
+int board_describe(struct board *board, uint64_t *rsdp, struct error *err)
+{
+	struct acpi_tables tables;
+	int r = board_tables(board, LAYOUT_ACPI, &tables, err);
+
 	if (r)
-		return error_prefix(err, r, "ACPI tables");
+		return r;
 	*rsdp = tables.rsdp;
 	r = mem_write(&board->vm->mem, tables.gpa, tables.bytes, tables.length);
 	acpi_free(&tables);

@@ -266,12 +266,12 @@ static struct kvm_msr_list *msr_list(int kvm_fd, struct error *err)
 	return list;
 }
 
-int vcpu_state_take(int kvm_fd, int vcpu_fd, unsigned index, struct vcpu_state **out, struct error *err)
+int vcpu_state_take(int kvm_fd, int vcpu_fd, unsigned index, bool firmware, struct vcpu_state **out, struct error *err)
 {
 	struct kvm_msr_list *list;
 	struct vcpu_state *s;
 	size_t size;
-	int r = act_as_firmware(vcpu_fd, index, err);
+	int r = firmware ? 0 : act_as_firmware(vcpu_fd, index, err);
 
 	if (r)
 		return r;

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""SeaBIOS, from Debian's package, to its boot menu on the serial console."""
+
+import os
+import time
+
+from bed import arch, packages
+
+KERNELS = ()
+SECONDS = 10
+CASES = {
+    "seabios": {"rom": "bios-256k.bin", "cpus": "2"},
+    "seabios-128k": {"rom": "bios.bin", "cpus": "1"},
+    "seabios-microvm": {"rom": "bios-microvm.bin", "cpus": "1"},
+}
+
+
+def build(folder):
+    """The ROMs, from packages that are downloaded and unpacked."""
+    folder = os.path.join(packages.Cache(arch.find("x86_64")).package("seabios"), "usr", "share", "seabios")
+    return [("/lab/" + case["rom"], os.path.join(folder, case["rom"])) for case in CASES.values()]
+
+
+def test(t, rom, cpus):
+    guest = t.start(["trapline", "run", "--firmware", "/lab/" + rom, "-c", cpus])
+    version = guest.expect(r"SeaBIOS \(version ([^)]*)\)").group(1)
+    guest.expect("Press ESC for boot menu")
+    guest.send(b"\033")
+    guest.expect("Select boot device:")
+    # It has nothing to offer. For a second and a half it does not take the same key as an answer.
+    time.sleep(2)
+    guest.send(b"\033")
+    guest.expect("No bootable device")
+    guest.send(b"\1x")
+    guest.ends(20)
+    t.note("SeaBIOS %s" % version.decode())
