@@ -76,6 +76,11 @@ class Machine:
 
     # accesses
 
+    def reads(self, space, addrs, size):
+        """The values at all of these addresses."""
+        return [int(answer.split()[1], 0)
+                for answer in self.commands([f"read {space} {addr:#x} {size}" for addr in addrs])]
+
     def read(self, space, addr, size):
         return self.read_claimed(space, addr, size)[1]
 
@@ -154,9 +159,9 @@ class Machine:
         return json.loads(self.command("map"))
 
     def region(self, name):
-        """The region of that name or, where names are not enough, of that device: "serial0"."""
-        return next(region for space in self.map().values() for region in space
-                    if name in (region["name"], region["device"]))
+        """(space, region) of that name or, where names are not enough, the first of that device: "serial0"; or None."""
+        return next(((space, region) for space, regions in self.map().items() for region in regions
+                     if name in (region["name"], region["device"])), None)
 
     def devices(self):
         return json.loads(self.command("devices"))
@@ -166,6 +171,10 @@ class Machine:
 
     def counters(self):
         return json.loads(self.command("counters"))
+
+    def press(self, button):
+        """"power" or "sleep"; whether the guest listens."""
+        return self.command(f"press {button}") == "1"
 
     def reset(self):
         self.command("reset")

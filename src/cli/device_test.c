@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -34,7 +35,6 @@ struct device_test {
 
 	struct machine machine;
 	struct tester tester;
-	int console[2];  /* the machine's end, and ours */
 	int listener;    /* -1: standard input and output */
 	int in, out;     /* -1: no client */
 	bool always;     /* `in` is a file that is always ready and cannot be watched */
@@ -104,6 +104,9 @@ static void disconnect(struct device_test *d)
 	d->in = d->out = -1;
 	d->end = d->gone = d->skip = false;
 	d->length = d->consumed = 0;
+	/* The next one has waited in the socket's queue. */
+	if (d->listener >= 0 && loop_watch(&d->machine.vm.loop, &d->clients, EPOLLIN))
+		finish(d, STATUS_HOST);
 }
 
 /* Carries out the line that begins at `consumed`, if all of it is there. */
@@ -204,14 +207,9 @@ static void arrived(void *arg, uint32_t events)
 	if (fd < 0)
 		return;
 	/* One at a time: the machine has no idea of who asks. */
-	if (d->in >= 0) {
-		static const char busy[] = "error another client is connected\n";
-
-		(void)!send(fd, busy, sizeof(busy) - 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-		close(fd);
-	} else if (begin(d, fd, fd)) {
+	loop_unwatch(&d->machine.vm.loop, &d->clients);
+	if (begin(d, fd, fd))
 		disconnect(d);
-	}
 }
 
 /* Whether the socket at this address belongs to nobody any more: its owner was killed. */
@@ -271,7 +269,7 @@ static int serve_machine(struct device_test *d, struct error *err)
 
 	d->in = d->out = d->listener = -1;
 	d->serve = (struct loop_work){ .fn = serve, .arg = d };
-	tester_init(&d->tester, &d->machine, d->console[1], say, d);
+	tester_init(&d->tester, &d->machine, d->config.console_fd, say, d);
 	r = loop_watch(loop, &d->signals, EPOLLIN);
 	if (r == 0)
 		r = d->socket_path ? listen_at(d, err) : begin(d, STDIN_FILENO, STDOUT_FILENO);
@@ -295,18 +293,17 @@ static int with_machine(struct device_test *d, struct error *err)
 {
 	int status;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, d->console)) {
-		error_set(err, -errno, "cannot make the console's socket: %s", strerror(errno));
+	d->config.console_fd = memfd_create("console", MFD_CLOEXEC);
+	if (d->config.console_fd < 0) {
+		error_set(err, -errno, "no file for the console's output: %s", strerror(errno));
 		return STATUS_HOST;
 	}
-	d->config.console_fd = d->console[0];
 	status = machine_up(&d->machine, &d->config, err);
 	if (status == STATUS_OK) {
 		status = serve_machine(d, err);
 		machine_down(&d->machine);
 	}
-	close(d->console[0]);
-	close(d->console[1]);
+	close(d->config.console_fd);
 	return status;
 }
 

@@ -10,9 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
+#include "core/json.h"
 
 #define BYTES_MAX  4096 /* that one command moves */
 #define COUNT_MAX  1024 /* accesses of one command */
@@ -71,10 +72,11 @@ static void add_hex(struct tester *t, const uint8_t *bytes, size_t n)
 static int add_json(struct tester *t, json_t *json, struct error *err)
 {
 	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	int r = json_load(err);
 
 	json_decref(json);
 	if (!text)
-		return error_set(err, -ENOMEM, "no memory for the JSON");
+		return r ? r : error_set(err, -ENOMEM, "no memory for the JSON");
 	add_bytes(t, " ", 1);
 	add_bytes(t, text, strlen(text));
 	free(text);
@@ -394,9 +396,14 @@ static int cmd_serial(struct tester *t, unsigned argc, char **argv, struct error
 	if (strcmp(argv[2], "get") != 0 || argc != 3)
 		return error_set(err, -EINVAL, "serial PORT get or serial PORT put HEX");
 	chardev_flush(console, 0);
-	got = recv(t->serial, bytes, sizeof(bytes), MSG_DONTWAIT);
+	got = pread(t->serial, bytes, BYTES_MAX, t->serial_taken);
+	got = got > 0 ? got : 0;
+	t->serial_taken += got;
 	add_bytes(t, " ", 1);
-	add_hex(t, bytes, got > 0 ? (size_t)got : 0);
+	add_hex(t, bytes, (size_t)got);
+	/* All is read: the file begins anew, so that it does not grow for ever. */
+	if (got < BYTES_MAX && ftruncate(t->serial, 0) == 0)
+		t->serial_taken = lseek(t->serial, 0, SEEK_SET);
 	return 0;
 }
 
@@ -449,6 +456,16 @@ static int cmd_counters(struct tester *t, unsigned argc, char **argv, struct err
 
 /* ---- the machine's life ---- */
 
+static int cmd_press(struct tester *t, unsigned argc, char **argv, struct error *err)
+{
+	bool sleeps = strcmp(argv[1], "sleep") == 0;
+
+	if (!sleeps && strcmp(argv[1], "power") != 0)
+		return error_set(err, -EINVAL, "'%.*s' is neither power nor sleep", WORD_SHOWN, argv[1]);
+	add(t, " %d", vm_press(&t->machine->vm, sleeps ? BUTTON_SLEEP : BUTTON_POWER));
+	return 0;
+}
+
 static int cmd_reset(struct tester *t, unsigned argc, char **argv, struct error *err)
 {
 	int r = machine_reset(t->machine, err);
@@ -472,11 +489,13 @@ static const struct tester_command commands[] = {
 	{ "clock", "get | step NS | jump NS", "NOW WALL, in ns; jump: of the time of day alone", 1, 2, cmd_clock },
 	{ "irq", "[LINE]", "LINE=LEVEL/RAISED..., or LEVEL RAISED", 0, 1, cmd_irq },
 	{ "msi", "", "COUNT ADDR=DATA...: the messages since the last time", 0, 0, cmd_msi },
-	{ "serial", "get | put HEX", "HEX, or TAKEN: what the first port sent, and what it is sent", 1, 2, cmd_serial },
+	{ "serial", "PORT get | PORT put HEX", "HEX, or TAKEN: what a port sent, and what it is sent", 2, 3,
+		cmd_serial },
 	{ "map", "", "JSON: the regions of both spaces", 0, 0, cmd_map },
 	{ "devices", "", "JSON: devices and their interrupts", 0, 0, cmd_devices },
 	{ "pci", "", "JSON: PCI functions", 0, 0, cmd_pci },
 	{ "counters", "", "JSON: accesses of each region, and unclaimed ones", 0, 0, cmd_counters },
+	{ "press", "power | sleep", "LISTENED: the user's button", 1, 1, cmd_press },
 	{ "reset", "", "resets the machine in place", 0, 0, cmd_reset },
 	{ "help", "[COMMAND]", "the commands, or what one takes and answers", 0, 1, cmd_help },
 	{ "quit", "", "ends the program", 0, 0, cmd_quit },

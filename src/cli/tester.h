@@ -34,7 +34,8 @@ struct tester {
 	struct tester_line lines[IRQ_LINES]; /* under the router's lock, like the messages */
 	struct tester_msi msis[TESTER_MSIS]; /* the newest */
 	uint64_t nr_msis;
-	int serial; /* the console's other end: what the guest sent is read here */
+	int serial;         /* the file into which the console's output goes */
+	off_t serial_taken; /* bytes of it that were asked for */
 	struct loop_work requested;
 	bool quit;     /* by the command of that name */
 	bool lost;     /* the machine could not be reset: nothing more is served */
@@ -49,7 +50,7 @@ struct tester {
 };
 
 /*
- * Drives a machine that was built with `device_test`; `serial` is the other end of its console's fd, not blocking.
+ * Drives a machine that was built with `device_test`; `serial` is its console_fd, an empty file.
  * All on the loop's thread, or while that does not run. Undone by tester_fini(), before machine_down().
  */
 void tester_init(struct tester *tester, struct machine *machine, int serial,

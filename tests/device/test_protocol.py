@@ -18,6 +18,7 @@ from client import Machine, Refused  # noqa: E402
 
 TRAPLINE = os.path.abspath(sys.argv[1])
 DIR = tempfile.mkdtemp(prefix="trapline-device-")
+STARTED = []
 
 
 def talk(data, *options, **how):
@@ -164,6 +165,7 @@ def test_what_makes_no_sense_is_an_error():
                 ("write pio 0 1", "usage"), ("read pio 99999999999999999999 1", "beyond"), ("mem read 0 5000", "LEN"),
                 ("mem write 0 abc", "HEX"), ("mem write 0 zz", "HEX"), ("mem move 0 1", "neither"),
                 ("irq 1024", "beyond"), ("serial 9 get", "nothing"), ("serial 0 bite", "serial"), ("help me", "unknown"),
+                ("press on", "neither"),
                 ("quit now", "usage"), ("\x01\x02\xff", "unknown")]:
             why = refused(m, line)
             assert word in why, (line, why)
@@ -218,6 +220,14 @@ def wait_for(path):
     raise AssertionError(f"no {path}")
 
 
+def serving(path):
+    """A program that listens there; it does not outlive its test."""
+    process = subprocess.Popen([TRAPLINE, "device-test", "--socket", path], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL)
+    STARTED.append(process)
+    return process
+
+
 def dial(path):
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(30)
@@ -225,32 +235,36 @@ def dial(path):
         try:
             client.connect(path)
             return client, client.makefile("rw", buffering=1)
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError):
             time.sleep(0.01)
     raise AssertionError(f"nobody at {path}")
 
 
 def test_a_socket_serves_one_client_after_the_other():
     path = os.path.join(DIR, "socket")
-    process = subprocess.Popen([TRAPLINE, "device-test", "--socket", path])
+    process = serving(path)
     wait_for(path)
     client, file = dial(path)
     print("write pio 0x80 1 9", file=file)
     assert file.readline() == "ok 1\n"
-    other, other_file = dial(path)
-    assert other_file.readline().startswith("error another client")
-    other.close()
-    file.close()
-    client.close()
-    client, file = dial(path)  # the machine is the same
+    other, other_file = dial(path)  # waits for its turn
+    print("read pio 0x80 1", file=other_file)
+    print("write pio 0x80 1 10", file=file)
+    assert file.readline() == "ok 1\n"
+    for end in (file, client):
+        end.close()
+    assert other_file.readline() == "ok 1 0x0a\n"  # the machine is the same
+    for end in (other_file, other):
+        end.close()
+    client, file = dial(path)
     print("read pio 0x80 1\nquit", file=file)
-    assert file.readline() == "ok 1 0x09\n" and file.readline() == "ok\n"
+    assert file.readline() == "ok 1 0x0a\n" and file.readline() == "ok\n"
     assert process.wait(30) == 0 and not os.path.exists(path)
 
 
 def test_a_stale_socket_is_replaced_and_a_living_one_is_not():
     path = os.path.join(DIR, "stale")
-    process = subprocess.Popen([TRAPLINE, "device-test", "--socket", path])
+    process = serving(path)
     wait_for(path)
     dial(path)[0].close()
     done = talk(b"", "--socket", path)
@@ -258,7 +272,7 @@ def test_a_stale_socket_is_replaced_and_a_living_one_is_not():
     process.kill()
     process.wait(30)
     assert os.path.exists(path)
-    process = subprocess.Popen([TRAPLINE, "device-test", "--socket", path])
+    process = serving(path)
     client, file = dial(path)
     print("help help", file=file)
     assert file.readline().startswith("ok help")
@@ -279,6 +293,7 @@ def test_what_is_no_socket_is_left_alone():
 
 def test_a_signal_ends_it_though_nobody_reads():
     process = subprocess.Popen([TRAPLINE, "device-test"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    STARTED.append(process)
     os.set_blocking(process.stdin.fileno(), False)
     sent = 0
     for _ in range(1000):
@@ -299,6 +314,7 @@ def test_a_signal_ends_it_though_nobody_reads():
 
 def test_a_reader_that_goes_is_an_end():
     process = subprocess.Popen([TRAPLINE, "device-test"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    STARTED.append(process)
     process.stdout.close()
     process.stdin.write(b"help\n")
     process.stdin.flush()
@@ -319,5 +335,7 @@ if __name__ == "__main__":
     try:
         STATUS = tap.main(globals())
     finally:
+        for left in STARTED:
+            left.kill()
         shutil.rmtree(DIR, ignore_errors=True)
     sys.exit(STATUS)
