@@ -156,7 +156,7 @@ def libraries(program):
     """
     found = _linked(program)
     with open(program, "rb") as file:
-        names = set(re.findall(rb"\0(lib[\w.+-]+\.so\.[0-9]+)(?=\0)", file.read()))
+        names = set(re.findall(rb"lib[\w+-]+\.so(?:\.[0-9]+)+(?=\0)", file.read()))
     for name in sorted(names - {os.path.basename(path).encode() for path, _ in found}):
         path = _library_path(name.decode())
         if path:
