@@ -28,7 +28,8 @@ struct guest_config {
 	const char *initrd;   /* NULL: none */
 	const char *params;   /* appended to the defaults; NULL: none */
 	bool no_default_params;
-	uint64_t ram; /* bytes */
+	const char *boot; /* the way to start the kernel, by the name that arch.check() knows; NULL: the best */
+	uint64_t ram;     /* bytes */
 	unsigned cpus;
 	bool pci_test;            /* the test-only PCI function */
 	const char *const *place; /* see struct place_moves in arch/place.h */
@@ -40,9 +41,13 @@ struct board;
 
 /* For --dry-run and messages. */
 struct board_info {
-	const char *kernel_kind;               /* "ELF with a PVH note" */
-	const char *boot_way;                  /* "PVH" */
-	uint64_t entry;                        /* guest-physical address of the first instruction */
+	const char *kernel_kind; /* "bzImage" */
+	const char *unpacked;    /* "xz": the format from which the kernel was unpacked on the host; NULL: it was not */
+	const char *boot_way;    /* "pvh": the name in guest_config */
+	const char *boot_text;   /* "PVH" */
+	const char *boot_note;   /* why it is no better way; NULL: nothing to tell */
+	bool own_kaslr;          /* the kernel can place itself at random */
+	uint64_t entry;          /* guest-physical address of the first instruction */
 	uint64_t firmware_base, firmware_size; /* size 0: none, and then there is a kernel */
 	const char *cmdline;
 	const struct pci_bus *pci; /* NULL: this machine has none */

@@ -88,8 +88,13 @@ static void print_firmware(const struct guest_config *guest, const struct board_
 
 static void print_kernel(const struct guest_config *guest, const struct board_info *info, FILE *out)
 {
-	fprintf(out, "kernel        %s (%s, entered by %s at %#" PRIx64 ")\n", guest->kernel, info->kernel_kind,
-		info->boot_way, info->entry);
+	fprintf(out, "kernel        %s (%s%s%s, entered by %s at %#" PRIx64 ")\n", guest->kernel, info->kernel_kind,
+		info->unpacked ? " unpacked here from " : "", info->unpacked ? info->unpacked : "", info->boot_text,
+		info->entry);
+	if (info->boot_note)
+		fprintf(out, "note          %s\n", info->boot_note);
+	fprintf(out, "kernel place  %s\n",
+		info->own_kaslr ? "random, if the kernel wants it" : "fixed: no address randomisation (KASLR)");
 	fprintf(out, "initrd        %s\n", guest->initrd ? guest->initrd : "none");
 	fprintf(out, "command line  %s\n", info->cmdline);
 }
@@ -216,8 +221,9 @@ static json_t *kernel_json(const struct guest_config *guest, const struct board_
 {
 	if (guest->firmware)
 		return NULL;
-	return json_pack("{s:s, s:s, s:s, s:I}", "path", guest->kernel, "kind", info->kernel_kind, "boot",
-		info->boot_way, "entry", (json_int_t)info->entry);
+	return json_pack("{s:s, s:s, s:s, s:I, s:s?, s:b, s:s?}", "path", guest->kernel, "kind", info->kernel_kind,
+		"boot", info->boot_way, "entry", (json_int_t)info->entry, "unpacked", info->unpacked, "kaslr",
+		info->own_kaslr, "note", info->boot_note);
 }
 
 static json_t *firmware_json(const struct guest_config *guest, const struct board_info *info)

@@ -37,6 +37,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 			&m->guest.firmware },
 		{ OPTION_STRING, 'i', "initrd", "FILE", "initial RAM disk", &m->guest.initrd },
 		{ OPTION_STRING, 'p', "params", "TEXT", "appended to the kernel's command line", &m->guest.params },
+		{ OPTION_STRING, 0, "boot", "WAY", "auto (default), pvh, elf64, bzimage64, bzimage32", &m->guest.boot },
 		{ OPTION_FLAG, 0, "no-default-params", NULL, "nothing on that command line but --params",
 			&m->guest.no_default_params },
 		OPTION_MEM(m),
@@ -98,6 +99,7 @@ static int check_firmware(const struct guest_config *guest, struct error *err)
 		{ "-i", guest->initrd },
 		{ "-p", guest->params },
 		{ "--no-default-params", guest->no_default_params },
+		{ "--boot", guest->boot },
 	};
 
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {

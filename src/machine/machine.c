@@ -209,7 +209,17 @@ static int load_guest(struct machine *m, struct error *err)
 
 static int load_up(struct machine *m, struct error *err)
 {
-	return load_guest(m, err);
+	int r = load_guest(m, err);
+	struct board_info info;
+
+	if (r)
+		return r;
+	m->config.arch->info(m->board, &info);
+	if (info.boot_note)
+		debug(m, "%s", info.boot_note);
+	if (info.boot_text)
+		debug(m, "entering the kernel by %s", info.boot_text);
+	return 0;
 }
 
 static void for_each_device(struct machine *m, void (*fn)(struct device *dev))

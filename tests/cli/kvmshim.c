@@ -3,11 +3,13 @@
  * kvmshim.c - preloaded by the command-line tests: answers the first questions put to /dev/kvm as an old or poor
  * KVM would, so that what is said about one can be tested where no such kernel is at hand.
  * SHIM_API: the API version. SHIM_LACKS: the number of a capability that is denied.
+ * SHIM_NO_LIBRARY: a library that cannot be loaded, as if it were not installed.
  */
 #include <dlfcn.h>
 #include <linux/kvm.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -31,4 +33,12 @@ __attribute__((visibility("default"))) int ioctl(int fd, unsigned long request, 
 	default:
 		return real(fd, request, arg);
 	}
+}
+
+__attribute__((visibility("default"))) void *dlopen(const char *name, int flags)
+{
+	void *(*real)(const char *, int) = (void *(*)(const char *, int))dlsym(RTLD_NEXT, "dlopen");
+	const char *missing = getenv("SHIM_NO_LIBRARY");
+
+	return name && missing && strcmp(name, missing) == 0 ? NULL : real(name, flags);
 }

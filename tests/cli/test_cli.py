@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Bad input gets one clear line and a documented status; good input in a dry run is what was asked for."""
+import bz2
+import gzip
 import json
+import lzma
 import os
 import shutil
 import struct
@@ -141,7 +144,7 @@ def test_firmware_of_a_wrong_size():
 
 def test_firmware_and_what_is_a_kernels():
     rom = path_of("rom", b"\xf4" * 0x10000)
-    for option in (("-k", GOOD), ("-i", GOOD), ("-p", "quiet"), ("--no-default-params",)):
+    for option in (("-k", GOOD), ("-i", GOOD), ("-p", "quiet"), ("--boot", "pvh"), ("--no-default-params",)):
         refuse(dry("--firmware", rom, *option), USAGE, option[0], "--firmware")
     refuse(dry("--firmware", rom, GOOD), USAGE, "-k", "--firmware")
 
@@ -215,7 +218,8 @@ def test_elf_truncated_at_each_header():
         refuse(dry("-k", path_of("cut.elf", whole[:size])), IMAGE, "cut.elf")
 
 
-def test_bzimage_truncated_at_each_header():
+def bzimage(payload=b"", xloadflags=3):
+    """A small bzImage of 64 KiB; at 0x400 in its program, what is packed in it."""
     setup = bytearray(5 * 512)
     setup[0x1F1] = 4
     struct.pack_into("<H", setup, 0x1FE, 0xAA55)
@@ -224,19 +228,98 @@ def test_bzimage_truncated_at_each_header():
     struct.pack_into("<H", setup, 0x206, 0x20F)
     setup[0x211] = 1
     struct.pack_into("<I", setup, 0x1F4, 0x1000)
-    struct.pack_into("<H", setup, 0x236, 3)
+    struct.pack_into("<H", setup, 0x236, xloadflags)
     struct.pack_into("<I", setup, 0x238, 2047)
     struct.pack_into("<I", setup, 0x22C, 0x7FFFFFFF)
     struct.pack_into("<Q", setup, 0x258, 0x1000000)
     struct.pack_into("<I", setup, 0x260, 0x200000)
     struct.pack_into("<I", setup, 0x230, 0x200000)
     setup[0x234] = 1
-    whole = bytes(setup) + b"\xf4" * 0x10000
+    struct.pack_into("<II", setup, 0x248, 0x400 if payload else 0, len(payload))
+    return bytes(setup) + b"\xf4" * 0x400 + payload + b"\xf4" * (0x10000 - 0x400 - len(payload))
+
+
+def test_bzimage_truncated_at_each_header():
+    whole = bzimage()
     result = dry("-k", path_of("bzImage", whole))
     assert result.returncode == 0, result.stderr
     for size in [0x1F1, 0x1FF, 0x200, 0x202, 0x205, 0x206, 0x211, 0x238, 0x260, 0x264, 5 * 512 - 1, 5 * 512,
                  5 * 512 + 0x200, len(whole) - 16]:
         refuse(dry("-k", path_of("cut.bz", whole[:size])), IMAGE, "cut.bz")
+
+
+def kernel_of(*args, **kwargs):
+    result = dry("--json", "-k", *args, **kwargs)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)["kernel"]
+
+
+def packed(inner, method=gzip.compress):
+    size = b"" if method is gzip.compress else struct.pack("<I", len(inner))
+    return path_of("packed.bz", bzimage(method(inner) + size))
+
+
+def noted_elf():
+    """With the note where it is loaded, as in a kernel."""
+    head = bytearray(elf())
+    struct.pack_into("<QQQQQ", head, 64 + 8, 0, 0x100000, 0x100000, len(head), len(head))
+    struct.pack_into("<I", head, 64 + 112 + 16, 0x101000)
+    return bytes(head)
+
+
+def test_a_bzimage_is_unpacked_and_entered_by_pvh():
+    for method, name in ((gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")):
+        kernel = kernel_of(packed(noted_elf(), method))
+        assert kernel["unpacked"] == name and kernel["boot"] == "pvh" and kernel["entry"] == 0x101000, kernel
+        assert kernel["kind"] == "bzImage" and kernel["kaslr"] is False and kernel["note"] is None, kernel
+    text = dry("-k", packed(noted_elf())).stdout
+    assert "unpacked here from gzip, entered by PVH at 0x101000" in text and "no address randomisation" in text, text
+
+
+def test_boot_forces_a_way():
+    path = packed(noted_elf())
+    for way, entry in ("auto", 0x101000), ("pvh", 0x101000), ("elf64", 0x100000), ("bzimage64", 0x1000200), (
+            "bzimage32", 0x1000000):
+        kernel = kernel_of(path, "--boot", way)
+        assert kernel["boot"] == ("pvh" if way == "auto" else way) and kernel["entry"] == entry, kernel
+        assert kernel["kaslr"] == way.startswith("bzimage"), kernel
+    assert "random, if the kernel wants it" in dry("-k", path, "--boot", "bzimage64").stdout
+    assert kernel_of(path_of("a32.bz", bzimage(xloadflags=0)))["boot"] == "bzimage32"
+
+
+def test_boot_by_a_way_that_is_not_there():
+    refuse(dry("-k", GOOD, "--boot", "pvhh"), USAGE, "--boot pvhh", "bzimage64", "did you mean 'pvh'?")
+    refuse(dry("-k", GOOD, "--boot", ""), USAGE, "--boot")
+    for way in "bzimage64", "bzimage32":
+        refuse(dry("-k", GOOD, "--boot", way), IMAGE, "good.elf", "--boot " + way)
+    refuse(dry("-k", path_of("no-note", elf(note=False)), "--boot", "pvh"), IMAGE, "no-note", "--boot pvh")
+    refuse(dry("-k", packed(elf(note=False)), "--boot", "pvh"), IMAGE, "packed.bz", "--boot pvh")
+    for way in "pvh", "elf64":
+        refuse(dry("-k", path_of("bare.bz", bzimage()), "--boot", way), IMAGE, "bare.bz", "--boot " + way)
+    refuse(dry("-k", path_of("a32.bz", bzimage(xloadflags=0)), "--boot", "bzimage64"), IMAGE, "32-bit")
+
+
+def test_a_packed_kernel_that_cannot_work():
+    good = gzip.compress(elf())
+    refuse(dry("-k", path_of("sum.bz", bzimage(good[:-5] + bytes([good[-5] ^ 1]) + good[-4:]))), IMAGE, "sum.bz",
+           "damaged", "gzip")
+    refuse(dry("-k", path_of("cut.bz", bzimage(good[:100] + good[-4:]))), IMAGE, "cut.bz", "damaged", "cut short")
+    refuse(dry("-k", packed(elf(machine=183))), IMAGE, "packed.bz", "aarch64")
+    refuse(dry("-k", packed(elf()[:4100])), IMAGE, "packed.bz", "damaged")
+    unknown = path_of("lzo.bz", bzimage(b"\x89LZO and so on"))
+    assert kernel_of(unknown)["boot"] == "bzimage64"
+    assert "unknown here" in kernel_of(unknown)["note"]
+    refuse(dry("-k", unknown, "--boot", "elf64"), IMAGE, "lzo.bz", "--boot elf64", "unknown here")
+
+
+def test_without_the_library_the_guest_unpacks():
+    path = packed(noted_elf())
+    without = {"LD_PRELOAD": SHIM, "SHIM_NO_LIBRARY": "libz.so.1"}
+    kernel = kernel_of(path, env=without)
+    assert kernel["boot"] == "bzimage64" and kernel["unpacked"] is None and kernel["kaslr"] is True, kernel
+    assert "libz.so.1" in kernel["note"] and "zlib1g" in kernel["note"], kernel
+    assert "libz.so.1" in dry("-k", path, env=without).stdout
+    refuse(dry("-k", path, "--boot", "pvh", env=without), IMAGE, "packed.bz", "--boot pvh", "libz.so.1", "zlib1g")
 
 
 def test_initrd_missing():

@@ -77,7 +77,7 @@ static void bed_files(struct bed *bed, const struct boot_file *kernel, uint64_t 
 		boot_file_write("initrd begins", 13, bed->initrd);
 		assert_int_equal(truncate(bed->initrd, (off_t)initrd_size), 0);
 	}
-	if (boot_open(&bed->boot, bed->kernel, initrd_size ? bed->initrd : NULL, &bed->err))
+	if (boot_open(&bed->boot, bed->kernel, BOOT_AUTO, initrd_size ? bed->initrd : NULL, &bed->err))
 		fail_msg("%s", bed->err.text);
 	/* Loading works from the descriptors: the names may go. */
 	unlink(bed->kernel);
@@ -153,8 +153,8 @@ static void expect_gdt(struct bed *bed)
 {
 	assert_int_equal(bed->entry.gdt_limit, BOOT_TR + 15);
 	assert_int_equal(peek64(bed, bed->entry.gdt_base), 0);
-	assert_int_equal(peek64(bed, bed->entry.gdt_base + BOOT_CS32) >> 40 & 0xf0ff, 0xc09b);
-	assert_int_equal(peek64(bed, bed->entry.gdt_base + BOOT_CS64) >> 40 & 0xf0ff, 0xa09b);
+	assert_int_equal(
+		peek64(bed, bed->entry.gdt_base + BOOT_CS) >> 40 & 0xf0ff, bed->entry.long_mode ? 0xa09b : 0xc09b);
 	assert_int_equal(peek64(bed, bed->entry.gdt_base + BOOT_DS) >> 40 & 0xf0ff, 0xc093);
 }
 
@@ -436,7 +436,7 @@ static void no_initrd_file(void **state)
 
 	boot_file_elf64(&f, GPA);
 	boot_file_write(f.bytes, f.size, path);
-	assert_int_equal(boot_open(&boot, path, "/nonexistent/i", &err), -ENOENT);
+	assert_int_equal(boot_open(&boot, path, BOOT_AUTO, "/nonexistent/i", &err), -ENOENT);
 	assert_string_equal(err.text, "initrd '/nonexistent/i': No such file or directory");
 	boot_close(&boot);
 	unlink(path);

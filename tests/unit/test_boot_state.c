@@ -144,9 +144,9 @@ static void load(struct bed *bed, enum boot_way way, const uint8_t *code, unsign
 	struct boot_file f;
 	char path[64];
 
-	if (way == BOOT_BZIMAGE64) {
+	if (way == BOOT_BZIMAGE64 || way == BOOT_BZIMAGE32) {
 		boot_file_bzimage(&f, GPA);
-		memcpy(f.bytes + 1024 + 0x200, code, n);
+		memcpy(f.bytes + 1024 + (way == BOOT_BZIMAGE64 ? 0x200 : 0), code, n);
 	} else {
 		boot_file_elf64(&f, GPA);
 		memcpy(f.bytes + BOOT_FILE_CODE + 0x10, code, n);
@@ -156,7 +156,7 @@ static void load(struct bed *bed, enum boot_way way, const uint8_t *code, unsign
 	boot_file_write(f.bytes, f.size, path);
 	boot_close(&bed->boot);
 	config.nr_map = layout_map(RAM, LAYOUT_ECAM, bed->map);
-	fine(boot_open(&bed->boot, path, NULL, &bed->err));
+	fine(boot_open(&bed->boot, path, way, NULL, &bed->err));
 	unlink(path);
 	fine(boot_load(&bed->boot, &bed->mem, &config, &bed->entry, &bed->err));
 	assert_int_equal(bed->entry.way, way);
@@ -240,7 +240,7 @@ static void expect_long_mode(struct bed *bed)
 	assert_int_equal(run(bed), 0x53726448);
 	assert_int_equal(run(bed) & 0x80000001, 0x80000001);
 	assert_int_equal(run(bed) & 0x20, 0x20);
-	assert_int_equal(run(bed), BOOT_CS64);
+	assert_int_equal(run(bed), BOOT_CS);
 	assert_int_equal(run(bed), BOOT_DS);
 	assert_int_equal(run(bed) & 0x500, 0x500);
 	assert_int_equal(run(bed), BOOT_DS);
@@ -269,6 +269,18 @@ static void protected_mode(void **state)
 	assert_int_equal(run(bed) & 0x80000001, 1);
 	assert_int_equal(run(bed), 0);
 	assert_int_equal(run(bed), 0x6c6c6568); /* "hell" */
+	assert_int_equal(run(bed), BOOT_DS);
+
+	/* code64 is 32-bit code as well, until it asks for EFER; its cr4 is without PAE. */
+	load(bed, BOOT_BZIMAGE32, code64, sizeof(code64));
+	restore_and_enter(bed);
+	assert_int_equal(run(bed), 0x10);
+	assert_int_equal(run(bed), 0x53726448);
+	assert_int_equal(run(bed) & 0x80000001, 1);
+	assert_int_equal(run(bed), 0);
+	assert_int_equal(run(bed), BOOT_CS);
+	assert_int_equal(run(bed), BOOT_DS);
+	assert_int_equal(run(bed) & 0x500, 0);
 	assert_int_equal(run(bed), BOOT_DS);
 }
 

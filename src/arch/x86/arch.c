@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 
 #include "arch/x86/board.h"
+#include "core/word.h"
 #include "kvm/kvm.h"
 
 /* Below this not even a small kernel has room to unpack itself. */
@@ -59,6 +60,24 @@ unsigned board_phys_bits(void)
 	return __get_cpuid(0x80000008, &a, &b, &c, &d) ? a & 0xff : 36;
 }
 
+static enum boot_way way_wanted(const struct guest_config *config)
+{
+	return config->boot ? boot_way_find(config->boot) : BOOT_AUTO;
+}
+
+static int unknown_way(const char *name, struct error *err)
+{
+	const char *names[NR_BOOT_WAYS + 1] = { NULL }, *nearest;
+
+	for (enum boot_way way = BOOT_AUTO; way < NR_BOOT_WAYS; way++)
+		names[way] = boot_way_name(way);
+	nearest = word_nearest(name, names);
+	error_set(err, -EINVAL, "--boot %.100s: there are auto, pvh, elf64, bzimage64 and bzimage32", name);
+	if (nearest)
+		error_hint(err, "did you mean '%s'?", nearest);
+	return -EINVAL;
+}
+
 static int check(const struct guest_config *config, struct error *err)
 {
 	uint64_t limit = 1ULL << board_phys_bits();
@@ -77,6 +96,8 @@ static int check(const struct guest_config *config, struct error *err)
 		return error_set(err, -EINVAL, "-c 0: a guest has at least one vCPU");
 	if (config->cpus > MAX_CPUS)
 		return error_set(err, -ERANGE, "-c %u: at most %u vCPUs", config->cpus, MAX_CPUS);
+	if (way_wanted(config) == NR_BOOT_WAYS)
+		return unknown_way(config->boot, err);
 	err->status = 0;
 	return 0;
 }
@@ -170,7 +191,7 @@ static int open_images(struct board *board, struct error *err)
 	r = join_cmdline(board, err);
 	if (r)
 		return r;
-	return boot_open(&board->boot, board->config.kernel, board->config.initrd, err);
+	return boot_open(&board->boot, board->config.kernel, way_wanted(&board->config), board->config.initrd, err);
 }
 
 static int load_kernel(struct board *board, struct error *err)
@@ -197,6 +218,8 @@ static int load(struct board *board, struct error *err)
 
 static void info(struct board *board, struct board_info *info)
 {
+	const struct kernel *kernel = &board->boot.kernel;
+
 	if (board->config.firmware) {
 		*info = (struct board_info){
 			.entry = RESET_VECTOR,
@@ -208,9 +231,13 @@ static void info(struct board *board, struct board_info *info)
 		return;
 	}
 	*info = (struct board_info){
-		.kernel_kind = board->boot.kernel.kind,
-		.boot_way = boot_way_name(board->boot.kernel.way),
-		.entry = board->boot.kernel.entry,
+		.kernel_kind = kernel->kind,
+		.unpacked = kernel->packed,
+		.boot_way = boot_way_name(kernel->way),
+		.boot_text = boot_way_text(kernel->way),
+		.boot_note = kernel->note[0] ? kernel->note : NULL,
+		.own_kaslr = kernel->way == BOOT_BZIMAGE64 || kernel->way == BOOT_BZIMAGE32,
+		.entry = kernel->entry,
 		.cmdline = board->cmdline,
 		.pci = board->pci,
 	};

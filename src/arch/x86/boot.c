@@ -9,7 +9,10 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+
+#include "arch/x86/inner.h"
 
 #define PAGE 4096ULL
 #define GIB4 0x100000000ULL
@@ -46,32 +49,22 @@ _Static_assert(sizeof(struct start_page) <= LAYOUT_ZERO_PAGE - LAYOUT_START_INFO
 _Static_assert(MAP_MAX <= E820_MAX_ENTRIES_ZEROPAGE, "fits the zero page");
 
 /* Flat segments, at the selectors that boot.h names. The TSS takes two slots, as in long mode. */
+#define CODE32 0x00cf9b000000ffff /* base 0, 4 GiB, accessed */
+#define CODE64 0x00af9b000000ffff
+
 static const uint64_t gdt[] = {
-	[BOOT_CS32 / 8] = 0x00cf9b000000ffff, /* 32-bit code, base 0, 4 GiB, accessed */
-	[BOOT_CS64 / 8] = 0x00af9b000000ffff, /* 64-bit code */
-	[BOOT_DS / 8] = 0x00cf93000000ffff,   /* data */
-	[BOOT_TR / 8] = 0x00008b0000000067,   /* busy TSS at 0, 0x68 bytes */
+	[BOOT_CS / 8] = CODE32,
+	[BOOT_DS / 8] = 0x00cf93000000ffff, /* data */
+	[BOOT_TR / 8] = 0x00008b0000000067, /* busy TSS at 0, 0x68 bytes */
 	[BOOT_TR / 8 + 1] = 0,
 };
 
-static const char *const way_names[] = {
-	[BOOT_PVH] = "PVH",
-	[BOOT_ELF64] = "64-bit entry of an ELF file",
-	[BOOT_BZIMAGE64] = "64-bit entry of a bzImage",
-};
-_Static_assert(sizeof(way_names) / sizeof(way_names[0]) == NR_BOOT_WAYS, "a name for each way");
-
-const char *boot_way_name(enum boot_way way)
-{
-	return way_names[way];
-}
-
-int boot_open(struct boot *boot, const char *kernel, const char *initrd, struct error *err)
+int boot_open(struct boot *boot, const char *kernel, enum boot_way way, const char *initrd, struct error *err)
 {
 	int r;
 
 	memset(boot, 0, sizeof(*boot));
-	r = kernel_open(&boot->kernel, kernel, err);
+	r = kernel_open(&boot->kernel, kernel, way, err);
 	if (r || !initrd)
 		return r;
 	return image_open(&boot->initrd, "initrd", initrd, err);
@@ -110,11 +103,16 @@ static int check_segments(const struct kernel *kernel, const struct boot_config 
 				"too large for the guest's RAM: it needs 0x%llx-0x%llx", (unsigned long long)base,
 				(unsigned long long)end - 1);
 	}
-	/* Neither the page tables nor 32-bit code reach further. */
-	if (kernel->entry >= GIB4)
-		return image_error(&kernel->image, err, -ENOSPC, "its entry 0x%llx lies above 4 GiB",
-			(unsigned long long)kernel->entry);
 	return 0;
+}
+
+/* Neither the page tables nor 32-bit code reach further. */
+static int check_entry(const struct kernel *kernel, struct error *err)
+{
+	if (kernel->entry < GIB4)
+		return 0;
+	return image_error(
+		&kernel->image, err, -ENOSPC, "its entry 0x%llx lies above 4 GiB", (unsigned long long)kernel->entry);
 }
 
 /* The highest page-aligned place in [low, high) for `size` bytes that no segment overlaps; 0: none. */
@@ -243,7 +241,7 @@ static int write_zero_page(
 
 	memset(&params, 0, sizeof(params));
 	*hdr = boot->kernel.hdr;
-	if (entry->way == BOOT_ELF64)
+	if (hdr->header == 0)
 		default_header(hdr);
 	hdr->type_of_loader = 0xff; /* one without a number of its own */
 	hdr->setup_data = 0;
@@ -285,8 +283,11 @@ static int write_page_tables(struct mem *mem)
 static int write_boot_data(
 	const struct boot *boot, struct mem *mem, const struct boot_config *config, struct boot_entry *entry)
 {
+	const uint64_t code = entry->long_mode ? CODE64 : CODE32;
 	int r = mem_write(mem, LAYOUT_GDT, gdt, sizeof(gdt));
 
+	if (r == 0)
+		r = mem_write(mem, LAYOUT_GDT + BOOT_CS, &code, sizeof(code));
 	if (r == 0)
 		r = mem_write(mem, LAYOUT_CMDLINE, config->cmdline, strlen(config->cmdline) + 1);
 	if (r)
@@ -298,26 +299,74 @@ static int write_boot_data(
 		return write_start_info(mem, config, entry);
 	}
 	entry->arg = LAYOUT_ZERO_PAGE;
-	entry->cr3 = LAYOUT_PAGE_TABLES;
-	r = write_page_tables(mem);
+	if (entry->long_mode) {
+		entry->cr3 = LAYOUT_PAGE_TABLES;
+		r = write_page_tables(mem);
+	}
 	return r ? r : write_zero_page(boot, mem, config, entry);
 }
 
-int boot_load(const struct boot *boot, struct mem *mem, const struct boot_config *config, struct boot_entry *entry,
-	struct error *err)
+/* What must fit beside each other, before any of it is loaded. */
+static int place(const struct boot *boot, const struct boot_config *config, struct boot_entry *entry, struct error *err)
 {
-	int r;
+	int r = check_segments(&boot->kernel, config, err);
 
-	*entry = (struct boot_entry){ .way = boot->kernel.way, .rip = boot->kernel.entry };
-	if (config->nr_map > MAP_MAX)
-		return error_set(err, -E2BIG, "a memory map of %u entries", config->nr_map);
-	r = check_segments(&boot->kernel, config, err);
 	if (r == 0)
 		r = check_cmdline(boot, config, err);
 	if (r == 0)
 		r = place_initrd(boot, config, entry, err);
+	return r;
+}
+
+static int load_inner(struct boot *boot, struct mem *mem, const struct boot_config *config, struct boot_entry *entry,
+	struct error *err)
+{
+	struct inner *inner;
+	int r = inner_open(&inner, &boot->kernel, err);
+
 	if (r == 0)
-		r = load_kernel(&boot->kernel, mem, config, err);
+		r = place(boot, config, entry, err);
+	if (r == 0)
+		r = inner_load(inner, &boot->kernel, mem, config->ram_is_zero, err);
+	inner_close(inner);
+	return r;
+}
+
+/* The kernel in the way that was asked for, or else in the best that there is. */
+static int load_any(struct boot *boot, struct mem *mem, const struct boot_config *config, struct boot_entry *entry,
+	struct error *err)
+{
+	struct kernel *kernel = &boot->kernel;
+	int r;
+
+	if (kernel->payload_size) {
+		r = load_inner(boot, mem, config, entry, err);
+		if (r == -ENOTSUP && kernel->wanted != BOOT_AUTO)
+			return error_prefix(err, -ENOEXEC, "--boot %s", boot_way_name(kernel->wanted));
+		if (r != -ENOTSUP)
+			return r;
+		snprintf(kernel->note, sizeof(kernel->note), "%.255s", err->text);
+		*err = (struct error){ 0 };
+		kernel_choose_outer(kernel);
+	}
+	r = place(boot, config, entry, err);
+	return r ? r : load_kernel(kernel, mem, config, err);
+}
+
+int boot_load(struct boot *boot, struct mem *mem, const struct boot_config *config, struct boot_entry *entry,
+	struct error *err)
+{
+	int r;
+
+	*entry = (struct boot_entry){ 0 };
+	if (config->nr_map > MAP_MAX)
+		return error_set(err, -E2BIG, "a memory map of %u entries", config->nr_map);
+	r = load_any(boot, mem, config, entry, err);
+	if (r == 0)
+		r = check_entry(&boot->kernel, err);
+	entry->way = boot->kernel.way;
+	entry->rip = boot->kernel.entry;
+	entry->long_mode = entry->way == BOOT_ELF64 || entry->way == BOOT_BZIMAGE64;
 	if (r == 0 && entry->initrd_size)
 		r = image_load(&boot->initrd, 0, entry->initrd_size, mem, entry->initrd, err);
 	if (r)

@@ -15,11 +15,10 @@
 #include "core/error.h"
 #include "core/mem.h"
 
-/* Selectors in the GDT that boot_load() writes; those of the 64-bit boot protocol where it names them. */
-#define BOOT_CS32 0x08
-#define BOOT_CS64 0x10
-#define BOOT_DS   0x18
-#define BOOT_TR   0x20
+/* Selectors in the GDT that boot_load() writes: those of the boot protocol, which names __BOOT_CS and __BOOT_DS. */
+#define BOOT_CS 0x10 /* 64-bit code, or 32-bit, as the way wants it */
+#define BOOT_DS 0x18
+#define BOOT_TR 0x20
 
 /* The files, open from start to end. A zeroed one is closed. */
 struct boot {
@@ -39,7 +38,8 @@ struct boot_config {
 /* How the boot CPU starts. Interrupts off, segments flat, GDT as given. */
 struct boot_entry {
 	enum boot_way way;
-	uint64_t rip; /* BOOT_PVH: 32-bit protected mode without paging; else long mode */
+	bool long_mode; /* else 32-bit protected mode without paging */
+	uint64_t rip;
 	uint64_t arg; /* BOOT_PVH: ebx, the start info; else rsi, the zero page */
 	uint64_t cr3; /* long mode: maps the first 4 GiB one to one */
 	uint64_t gdt_base;
@@ -48,21 +48,20 @@ struct boot_entry {
 };
 
 /*
- * Opens and checks the files; `initrd` may be NULL. 0 or -errno. boot_close() afterwards in either case.
+ * Opens and checks the files; `initrd` may be NULL, `way` BOOT_AUTO. 0 or -errno. boot_close() afterwards in either case.
  * Paths stay the caller's and outlive `boot`.
  */
-int boot_open(struct boot *boot, const char *kernel, const char *initrd, struct error *err)
+int boot_open(struct boot *boot, const char *kernel, enum boot_way way, const char *initrd, struct error *err)
 	__attribute__((warn_unused_result));
 void boot_close(struct boot *boot);
 
 /*
  * Checks the kernel's and the initrd's places against the memory map, then loads them and writes the boot
- * data (layout.h says where). Can be repeated. 0 or -errno: -ENOSPC too little RAM, -E2BIG the command line
+ * data (layout.h says where). A bzImage is unpacked on the way where it can be; which way that gave is known after
+ * it, in boot->kernel. Can be repeated, and costs the same each time: nothing unpacked is kept. 0 or -errno: -ENOSPC too little RAM, -E2BIG the command line
  * is too long, -EFAULT the map promised RAM that is not there, or what reading the files gave.
  */
-int boot_load(const struct boot *boot, struct mem *mem, const struct boot_config *config, struct boot_entry *entry,
+int boot_load(struct boot *boot, struct mem *mem, const struct boot_config *config, struct boot_entry *entry,
 	struct error *err) __attribute__((warn_unused_result));
-
-const char *boot_way_name(enum boot_way way); /* "PVH" */
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * kernel.c - takes ELF and bzImage files apart.
+ * kernel.c - takes bzImages apart, and chooses the way in which a kernel is started.
  *
  * Nothing in the file is believed: each offset and length is checked against the file before it is used, and
  * each sum for overflow. Whether the places suit the guest's RAM is boot.c's business.
@@ -13,12 +13,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ELF_PHDRS 256 /* more than any kernel has; bounds the work on a hostile file */
-#define ELF_NOTES 1024
-#define NOTE_PVH  18 /* XEN_ELFNOTE_PHYS32_ENTRY */
-
 #define HDR_MAGIC   0x53726448 /* "HdrS" */
-#define HDR_VERSION 0x020c     /* the first with xloadflags, which tell whether there is a 64-bit entry */
+#define HDR_VERSION 0x020a     /* the first to tell where the kernel wants to be, and how much memory it needs */
+#define VERSION_64  0x020c     /* the first with xloadflags, which tell whether there is a 64-bit entry */
 #define ENTRY_64    0x200
 #define SECTOR      512
 
@@ -27,239 +24,96 @@
 _Static_assert(sizeof(struct boot_params) == 4096, "the zero page is a page");
 _Static_assert(HDR_OFFSET(header) == 0x202 && HDR_OFFSET(init_size) == 0x260, "the protocol's offsets");
 
-/* ELF headers of both classes in one shape. */
-struct elf_file {
-	bool is64;
-	uint16_t type, machine, phentsize, phnum;
-	uint64_t entry, phoff;
+static const struct {
+	const char *name, *text;
+} ways[] = {
+	[BOOT_AUTO] = { "auto", "whatever it has" },
+	[BOOT_PVH] = { "pvh", "PVH" },
+	[BOOT_ELF64] = { "elf64", "the 64-bit entry of an ELF file" },
+	[BOOT_BZIMAGE64] = { "bzimage64", "the 64-bit entry of a bzImage" },
+	[BOOT_BZIMAGE32] = { "bzimage32", "the 32-bit entry of a bzImage" },
 };
+_Static_assert(sizeof(ways) / sizeof(ways[0]) == NR_BOOT_WAYS, "a name for each way");
 
-struct elf_phdr {
-	uint32_t type;
-	uint64_t offset, vaddr, paddr, filesz, memsz, align;
-};
-
-static int elf_read_head(const struct image *image, struct elf_file *elf, struct error *err)
+const char *boot_way_name(enum boot_way way)
 {
-	unsigned char ident[EI_NIDENT];
-	int r = image_read(image, 0, ident, sizeof(ident), "the ELF header", err);
-
-	if (r)
-		return r;
-	if (ident[EI_DATA] != ELFDATA2LSB)
-		return image_error(image, err, -ENOEXEC, "a big-endian ELF file, for another architecture");
-	elf->is64 = ident[EI_CLASS] == ELFCLASS64;
-	if (elf->is64) {
-		Elf64_Ehdr h;
-
-		r = image_read(image, 0, &h, sizeof(h), "the ELF header", err);
-		if (r)
-			return r;
-		*elf = (struct elf_file){ true, h.e_type, h.e_machine, h.e_phentsize, h.e_phnum, h.e_entry, h.e_phoff };
-	} else {
-		Elf32_Ehdr h;
-
-		r = image_read(image, 0, &h, sizeof(h), "the ELF header", err);
-		if (r)
-			return r;
-		*elf = (struct elf_file){ false, h.e_type, h.e_machine, h.e_phentsize, h.e_phnum, h.e_entry,
-			h.e_phoff };
-	}
-	return 0;
+	return ways[way].name;
 }
 
-static int elf_check(const struct image *image, const struct elf_file *elf, struct error *err)
+const char *boot_way_text(enum boot_way way)
 {
-	const char *machine = image_elf_machine(elf->machine);
-	uint16_t phentsize = elf->is64 ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);
-
-	if (elf->machine != EM_X86_64 && elf->machine != EM_386) {
-		if (machine)
-			return image_error(image, err, -ENOEXEC, "an ELF file for %s", machine);
-		return image_error(
-			image, err, -ENOEXEC, "an ELF file for another architecture (machine %u)", elf->machine);
-	}
-	if (elf->type == ET_REL)
-		return image_error(image, err, -ENOEXEC, "an ELF object file that was not linked");
-	if (elf->type != ET_EXEC && elf->type != ET_DYN)
-		return image_error(image, err, -ENOEXEC, "an ELF file that is no program (type %u)", elf->type);
-	if (elf->phnum == 0)
-		return image_error(image, err, -ENOEXEC, "an ELF file without program headers");
-	if (elf->phentsize != phentsize)
-		return image_error(image, err, -ENOEXEC, "damaged: ELF program headers of %u bytes, not %u",
-			elf->phentsize, phentsize);
-	if (elf->phnum > ELF_PHDRS)
-		return image_error(image, err, -ENOEXEC, "%u ELF program headers, more than %u", elf->phnum, ELF_PHDRS);
-	return 0;
+	return ways[way].text;
 }
 
-static int elf_read_phdr(
-	const struct image *image, const struct elf_file *elf, unsigned i, struct elf_phdr *phdr, struct error *err)
+enum boot_way boot_way_find(const char *name)
 {
-	char part[40];
-	uint64_t offset;
-	int r;
+	enum boot_way way = BOOT_AUTO;
 
-	snprintf(part, sizeof(part), "ELF program header %u", i);
-	if (__builtin_add_overflow(elf->phoff, (uint64_t)i * elf->phentsize, &offset))
-		offset = UINT64_MAX;
-	if (elf->is64) {
-		Elf64_Phdr p;
-
-		r = image_read(image, offset, &p, sizeof(p), part, err);
-		if (r)
-			return r;
-		*phdr = (struct elf_phdr){ p.p_type, p.p_offset, p.p_vaddr, p.p_paddr, p.p_filesz, p.p_memsz,
-			p.p_align };
-	} else {
-		Elf32_Phdr p;
-
-		r = image_read(image, offset, &p, sizeof(p), part, err);
-		if (r)
-			return r;
-		*phdr = (struct elf_phdr){ p.p_type, p.p_offset, p.p_vaddr, p.p_paddr, p.p_filesz, p.p_memsz,
-			p.p_align };
-	}
-	return 0;
+	while (way < NR_BOOT_WAYS && strcmp(ways[way].name, name) != 0)
+		way++;
+	return way;
 }
 
-/* Looks through one PT_NOTE segment, already known to lie in the file. 1: found; 0: not here; -errno. */
-static int elf_find_note(const struct image *image, const struct elf_phdr *phdr, uint64_t *entry, struct error *err)
+static int file_has(const struct elf_source *source, uint64_t offset, uint64_t len, const char *part, struct error *err)
 {
-	uint64_t mask = phdr->align == 8 ? 7 : 3, at = 0;
-
-	for (unsigned i = 0; i < ELF_NOTES && phdr->filesz - at >= sizeof(Elf64_Nhdr); i++) {
-		uint64_t left = phdr->filesz - at - sizeof(Elf64_Nhdr), desc_at;
-		uint8_t value[8] = { 0 };
-		char name[4] = "";
-		Elf64_Nhdr note;
-		int r = image_read(image, phdr->offset + at, &note, sizeof(note), "an ELF note", err);
-
-		if (r)
-			return r;
-		/* 12 bytes of header precede the name: the description's alignment counts from the note's start. */
-		desc_at = (sizeof(note) + (uint64_t)note.n_namesz + mask) & ~mask;
-		if (desc_at - sizeof(note) > left || note.n_descsz > left - (desc_at - sizeof(note)))
-			return image_error(image, err, -ENOEXEC, "damaged: an ELF note leaves its segment");
-		if (note.n_type == NOTE_PVH && note.n_namesz == 4) {
-			r = image_read(image, phdr->offset + at + sizeof(note), name, 4, "an ELF note", err);
-			if (r)
-				return r;
-		}
-		if (!memcmp(name, "Xen", 4)) {
-			if (note.n_descsz != 4 && note.n_descsz != 8)
-				return image_error(
-					image, err, -ENOEXEC, "damaged: a PVH note of %u bytes", note.n_descsz);
-			r = image_read(image, phdr->offset + at + desc_at, value, note.n_descsz, "the PVH note", err);
-			if (r)
-				return r;
-			memcpy(entry, value, sizeof(value)); /* both sides are little-endian */
-			return 1;
-		}
-		at += (desc_at + note.n_descsz + mask) & ~mask;
-		if (at > phdr->filesz)
-			break;
-	}
-	return 0;
+	return image_has(source->image, offset, len, part, err);
 }
 
-static int elf_add_segment(struct kernel *kernel, const struct elf_phdr *phdr, unsigned i, struct error *err)
+static int file_read(
+	const struct elf_source *source, uint64_t offset, void *buf, uint64_t len, const char *part, struct error *err)
 {
+	return image_read(source->image, offset, buf, len, part, err);
+}
+
+int kernel_choose_elf(struct kernel *kernel, const struct elf *elf, const struct elf_source *source, struct error *err)
+{
+	bool has64 = elf->is64 && elf->machine == EM_X86_64;
 	const struct image *image = &kernel->image;
-	uint64_t end;
+	uint64_t entry = 0;
+	int pvh = elf_find_pvh(elf, source, &entry, err);
 
-	if (phdr->memsz < phdr->filesz)
-		return image_error(
-			image, err, -ENOEXEC, "damaged: ELF segment %u is larger in the file than in memory", i);
-	if (phdr->memsz == 0)
-		return 0;
-	if (__builtin_add_overflow(phdr->paddr, phdr->memsz, &end))
-		return image_error(image, err, -ENOEXEC, "damaged: ELF segment %u ends beyond the last address", i);
-	if (kernel->nr_segments == KERNEL_SEGMENTS)
-		return image_error(image, err, -ENOEXEC, "more than %u ELF segments", KERNEL_SEGMENTS);
-	kernel->segments[kernel->nr_segments++] =
-		(struct kernel_segment){ phdr->offset, phdr->filesz, phdr->paddr, phdr->memsz };
-	return 0;
-}
-
-/* Turns a virtual entry address into the physical one where the segment that holds it tells how. */
-static uint64_t elf_entry_in(const struct elf_phdr *phdr, uint64_t entry)
-{
-	if (phdr->type == PT_LOAD && entry >= phdr->vaddr && entry - phdr->vaddr < phdr->memsz)
-		return phdr->paddr + (entry - phdr->vaddr);
-	return UINT64_MAX;
-}
-
-static bool in_segments(const struct kernel *kernel, uint64_t gpa)
-{
-	for (unsigned i = 0; i < kernel->nr_segments; i++) {
-		const struct kernel_segment *segment = &kernel->segments[i];
-
-		if (gpa >= segment->gpa && gpa - segment->gpa < segment->mem_size)
-			return true;
-	}
-	return false;
-}
-
-/* What is left once the program headers were read: which entry, and by which way. */
-static int elf_choose(struct kernel *kernel, const struct elf_file *elf, bool pvh, uint64_t pvh_entry,
-	uint64_t virt_entry, struct error *err)
-{
-	const struct image *image = &kernel->image;
-
-	if (kernel->nr_segments == 0)
-		return image_error(image, err, -ENOEXEC, "an ELF file with nothing to load");
-	if (pvh) {
+	if (pvh < 0)
+		return pvh;
+	if (!pvh && kernel->wanted == BOOT_PVH)
+		return image_error(image, err, -ENOEXEC, "it has no PVH note: --boot pvh is impossible");
+	if (!has64 && kernel->wanted == BOOT_ELF64)
+		return image_error(image, err, -ENOEXEC, "a 32-bit ELF file: --boot elf64 is impossible");
+	if (pvh && kernel->wanted != BOOT_ELF64) {
 		kernel->way = BOOT_PVH;
-		kernel->kind = elf->is64 ? "ELF with a PVH note" : "32-bit ELF with a PVH note";
-		kernel->entry = pvh_entry;
-	} else if (!elf->is64 || elf->machine != EM_X86_64) {
-		return image_error(image, err, -ENOEXEC, "a 32-bit ELF file without a PVH note: no way to start it");
-	} else {
-		kernel->way = BOOT_ELF64;
-		kernel->kind = "64-bit ELF";
-		/* Linux names a physical address, others may name the virtual one. */
-		kernel->entry = in_segments(kernel, elf->entry) ? elf->entry : virt_entry;
+		kernel->entry = entry;
+		return 0;
 	}
-	if (!in_segments(kernel, kernel->entry))
-		return image_error(image, err, -ENOEXEC, "damaged: the %s entry 0x%llx lies in no segment",
-			pvh ? "PVH" : "ELF", (unsigned long long)(pvh ? pvh_entry : elf->entry));
-	kernel->zero_rest = true;
-	kernel->initrd_max = UINT32_MAX;
-	kernel->cmdline_max = UINT32_MAX;
+	if (!has64)
+		return image_error(image, err, -ENOTSUP, "a 32-bit ELF file without a PVH note: no way to start it");
+	if (!elf_covers(elf, elf->entry))
+		return image_error(image, err, -ENOEXEC, "damaged: the ELF entry 0x%llx lies in no segment",
+			(unsigned long long)elf->entry);
+	kernel->way = BOOT_ELF64;
+	kernel->entry = elf->entry;
 	return 0;
 }
 
 static int open_elf(struct kernel *kernel, struct error *err)
 {
-	const struct image *image = &kernel->image;
-	uint64_t pvh_entry = 0, virt_entry = UINT64_MAX;
-	bool pvh = false;
-	struct elf_file elf = { 0 };
-	int r = elf_read_head(image, &elf, err);
+	const struct elf_source source = { &kernel->image, file_has, file_read };
+	struct elf elf;
+	int r;
 
+	if (kernel->wanted == BOOT_BZIMAGE64 || kernel->wanted == BOOT_BZIMAGE32)
+		return image_error(&kernel->image, err, -ENOEXEC, "an ELF file, no bzImage: --boot %s is impossible",
+			boot_way_name(kernel->wanted));
+	r = elf_parse(&elf, &source, err);
 	if (r == 0)
-		r = elf_check(image, &elf, err);
-	for (unsigned i = 0; r == 0 && i < elf.phnum; i++) {
-		struct elf_phdr phdr;
-		char part[40];
-
-		r = elf_read_phdr(image, &elf, i, &phdr, err);
-		if (r || (phdr.type != PT_LOAD && phdr.type != PT_NOTE))
-			continue;
-		snprintf(part, sizeof(part), "ELF segment %u", i);
-		r = image_has(image, phdr.offset, phdr.filesz, part, err);
-		if (r == 0 && phdr.type == PT_LOAD) {
-			r = elf_add_segment(kernel, &phdr, i, err);
-			if (virt_entry == UINT64_MAX)
-				virt_entry = elf_entry_in(&phdr, elf.entry);
-		} else if (r == 0 && !pvh) {
-			r = elf_find_note(image, &phdr, &pvh_entry, err);
-			pvh = r == 1;
-			r = r < 0 ? r : 0;
-		}
-	}
-	return r ? r : elf_choose(kernel, &elf, pvh, pvh_entry, virt_entry, err);
+		r = kernel_choose_elf(kernel, &elf, &source, err);
+	if (r)
+		return r == -ENOTSUP ? -ENOEXEC : r;
+	kernel->kind = elf.is64 ? "ELF" : "32-bit ELF";
+	memcpy(kernel->segments, elf.segments, sizeof(elf.segments));
+	kernel->nr_segments = elf.nr_segments;
+	kernel->zero_rest = true;
+	kernel->initrd_max = UINT32_MAX;
+	kernel->cmdline_max = UINT32_MAX;
+	return 0;
 }
 
 /* Copies the setup header: from 0x1f1 up to 0x202 plus the byte at 0x201 (boot.rst, "The Real-Mode Kernel Header"). */
@@ -275,14 +129,19 @@ static int read_setup_header(struct kernel *kernel, struct error *err)
 		return r;
 	if (hdr->version < HDR_VERSION)
 		return image_error(image, err, -ENOEXEC,
-			"its boot protocol %u.%02u has no 64-bit entry; 2.12 or newer is needed", hdr->version >> 8,
-			hdr->version & 0xff);
+			"its boot protocol %u.%02u is too old; 2.10 (Linux 2.6.31) or newer is needed",
+			hdr->version >> 8, hdr->version & 0xff);
 	end = HDR_OFFSET(header) + (hdr->jump >> 8);
 	if (end < HDR_OFFSET(handover_offset))
 		return image_error(image, err, -ENOEXEC, "damaged: its setup header is too short");
 	if (end > start + sizeof(*hdr))
 		end = start + sizeof(*hdr);
 	return image_read(image, start, hdr, end - start, "the setup header", err);
+}
+
+static bool has_entry_64(const struct setup_header *hdr)
+{
+	return hdr->version >= VERSION_64 && (hdr->xloadflags & XLF_KERNEL_64);
 }
 
 static int check_setup_header(const struct kernel *kernel, struct error *err)
@@ -292,45 +151,91 @@ static int check_setup_header(const struct kernel *kernel, struct error *err)
 
 	if (!(hdr->loadflags & LOADED_HIGH))
 		return image_error(image, err, -ENOEXEC, "a zImage, not a bzImage");
-	if (!(hdr->xloadflags & XLF_KERNEL_64))
-		return image_error(image, err, -ENOEXEC, "a 32-bit kernel: it has no 64-bit entry");
+	if (kernel->wanted == BOOT_BZIMAGE64 && !has_entry_64(hdr))
+		return image_error(image, err, -ENOEXEC,
+			"a 32-bit kernel, without a 64-bit entry: --boot bzimage64 is impossible");
 	if (hdr->syssize == 0)
 		return image_error(image, err, -ENOEXEC, "damaged: its kernel part is empty");
 	return 0;
 }
 
-static int open_bzimage(struct kernel *kernel, struct error *err)
+/* The program at the front of which the entries are, and which the header tells the place and size of. */
+static int find_outer(struct kernel *kernel, struct error *err)
 {
 	const struct image *image = &kernel->image;
 	const struct setup_header *hdr = &kernel->hdr;
-	struct kernel_segment *segment = &kernel->segments[0];
+	struct kernel_segment *outer = &kernel->outer;
 	uint64_t end;
+	int r;
+
+	/* 0 means 4, for kernels older than the field (boot.rst). */
+	outer->offset = ((hdr->setup_sects ? hdr->setup_sects : 4U) + 1U) * SECTOR;
+	outer->file_size = (uint64_t)hdr->syssize * 16;
+	/* The size counts paragraphs: the file may end inside the last one. */
+	if (outer->offset < image->size && image->size - outer->offset < outer->file_size &&
+		outer->file_size - (image->size - outer->offset) < 16)
+		outer->file_size = image->size - outer->offset;
+	r = image_has(image, outer->offset, outer->file_size, "the kernel behind the setup code", err);
+	if (r)
+		return r;
+	outer->gpa = hdr->pref_address;
+	outer->mem_size = hdr->init_size > outer->file_size ? hdr->init_size : outer->file_size;
+	if (__builtin_add_overflow(outer->gpa, outer->mem_size, &end) || outer->file_size <= ENTRY_64)
+		return image_error(image, err, -ENOEXEC, "damaged: its load address or size is impossible");
+	return 0;
+}
+
+/* What is packed in it, where it is to be unpacked here. */
+static int find_payload(struct kernel *kernel, struct error *err)
+{
+	const struct image *image = &kernel->image;
+	uint64_t offset = kernel->hdr.payload_offset, len = kernel->hdr.payload_length;
+
+	if (kernel->wanted == BOOT_BZIMAGE64 || kernel->wanted == BOOT_BZIMAGE32)
+		return 0;
+	if (len == 0) {
+		image_error(image, err, -ENOEXEC, "its header does not tell where the packed kernel is");
+		if (kernel->wanted != BOOT_AUTO)
+			return error_prefix(err, -ENOEXEC, "--boot %s", boot_way_name(kernel->wanted));
+		snprintf(kernel->note, sizeof(kernel->note), "%.255s", err->text);
+		*err = (struct error){ 0 };
+		return 0;
+	}
+	if (offset > kernel->outer.file_size || len > kernel->outer.file_size - offset)
+		return image_error(image, err, -ENOEXEC, "damaged: its payload ends beyond the kernel");
+	kernel->payload = kernel->outer.offset + offset;
+	kernel->payload_size = len;
+	return 0;
+}
+
+void kernel_choose_outer(struct kernel *kernel)
+{
+	bool entry_64 = has_entry_64(&kernel->hdr) && kernel->wanted != BOOT_BZIMAGE32;
+
+	kernel->segments[0] = kernel->outer;
+	kernel->nr_segments = 1;
+	kernel->zero_rest = false;
+	kernel->packed = NULL;
+	kernel->way = entry_64 ? BOOT_BZIMAGE64 : BOOT_BZIMAGE32;
+	kernel->entry = kernel->outer.gpa + (entry_64 ? ENTRY_64 : 0);
+}
+
+static int open_bzimage(struct kernel *kernel, struct error *err)
+{
 	int r = read_setup_header(kernel, err);
 
 	if (r == 0)
 		r = check_setup_header(kernel, err);
+	if (r == 0)
+		r = find_outer(kernel, err);
+	if (r == 0)
+		r = find_payload(kernel, err);
 	if (r)
 		return r;
-	/* 0 means 4, for kernels older than the field (boot.rst). */
-	segment->offset = ((hdr->setup_sects ? hdr->setup_sects : 4U) + 1U) * SECTOR;
-	segment->file_size = (uint64_t)hdr->syssize * 16;
-	/* The size counts paragraphs: the file may end inside the last one. */
-	if (segment->offset < image->size && image->size - segment->offset < segment->file_size &&
-		segment->file_size - (image->size - segment->offset) < 16)
-		segment->file_size = image->size - segment->offset;
-	r = image_has(image, segment->offset, segment->file_size, "the kernel behind the setup code", err);
-	if (r)
-		return r;
-	segment->gpa = hdr->pref_address;
-	segment->mem_size = hdr->init_size > segment->file_size ? hdr->init_size : segment->file_size;
-	if (__builtin_add_overflow(segment->gpa, segment->mem_size, &end) || segment->file_size <= ENTRY_64)
-		return image_error(image, err, -ENOEXEC, "damaged: its load address or size is impossible");
-	kernel->nr_segments = 1;
-	kernel->way = BOOT_BZIMAGE64;
-	kernel->kind = "bzImage";
-	kernel->entry = segment->gpa + ENTRY_64;
-	kernel->initrd_max = hdr->initrd_addr_max;
-	kernel->cmdline_max = hdr->cmdline_size;
+	kernel->kind = has_entry_64(&kernel->hdr) ? "bzImage" : "32-bit bzImage";
+	kernel->initrd_max = kernel->hdr.initrd_addr_max;
+	kernel->cmdline_max = kernel->hdr.cmdline_size;
+	kernel_choose_outer(kernel);
 	return 0;
 }
 
@@ -348,7 +253,7 @@ static int open_unknown(const struct image *image, const uint8_t *head, uint64_t
 	return image_error(image, err, -ENOEXEC, "not a kernel: neither ELF nor bzImage");
 }
 
-int kernel_open(struct kernel *kernel, const char *path, struct error *err)
+int kernel_open(struct kernel *kernel, const char *path, enum boot_way wanted, struct error *err)
 {
 	uint8_t head[0x206] = { 0 };
 	uint64_t n;
@@ -356,6 +261,7 @@ int kernel_open(struct kernel *kernel, const char *path, struct error *err)
 	int r;
 
 	memset(kernel, 0, sizeof(*kernel));
+	kernel->wanted = wanted;
 	r = image_open(&kernel->image, "kernel", path, err);
 	if (r)
 		return r;

@@ -345,25 +345,23 @@ static struct kvm_segment flat(uint16_t selector, uint8_t type)
 	};
 }
 
-static void enter_pvh(struct kvm_sregs *sregs, struct kvm_regs *regs, const struct boot_entry *entry)
+static void enter_protected_mode(struct kvm_sregs *sregs)
 {
-	sregs->cs = flat(BOOT_CS32, 0xb);
+	sregs->cs = flat(BOOT_CS, 0xb);
 	sregs->cs.db = 1;
 	sregs->cr0 = CR0_PE | CR0_ET;
 	sregs->cr4 = 0;
 	sregs->efer = 0;
-	regs->rbx = entry->arg;
 }
 
-static void enter_long_mode(struct kvm_sregs *sregs, struct kvm_regs *regs, const struct boot_entry *entry)
+static void enter_long_mode(struct kvm_sregs *sregs, const struct boot_entry *entry)
 {
-	sregs->cs = flat(BOOT_CS64, 0xb);
+	sregs->cs = flat(BOOT_CS, 0xb);
 	sregs->cs.l = 1;
 	sregs->cr3 = entry->cr3;
 	sregs->cr4 = CR4_PAE;
 	sregs->cr0 = CR0_PE | CR0_ET | CR0_PG;
 	sregs->efer = EFER_LME | EFER_LMA;
-	regs->rsi = entry->arg;
 }
 
 int vcpu_state_enter(int vcpu_fd, const struct boot_entry *entry, struct error *err)
@@ -386,10 +384,14 @@ int vcpu_state_enter(int vcpu_fd, const struct boot_entry *entry, struct error *
 	sregs.gdt.limit = entry->gdt_limit;
 	sregs.idt.base = 0;
 	sregs.idt.limit = 0;
-	if (entry->way == BOOT_PVH)
-		enter_pvh(&sregs, &regs, entry);
+	if (entry->long_mode)
+		enter_long_mode(&sregs, entry);
 	else
-		enter_long_mode(&sregs, &regs, entry);
+		enter_protected_mode(&sregs);
+	if (entry->way == BOOT_PVH)
+		regs.rbx = entry->arg;
+	else
+		regs.rsi = entry->arg;
 	return run_steps(vcpu_fd, 0, steps, NR(steps), err);
 }
 

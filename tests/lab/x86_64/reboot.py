@@ -2,14 +2,15 @@
 """`reboot -f` restarts the guest in place, three times, then it powers off; with --no-reboot it ends trapline."""
 
 CASES = {"in-place": {"options": (), "cpus": 1}, "in-place-2cpu": {"options": (), "cpus": 2},
+         "packaged": {"options": (), "cpus": 1, "image": "packaged"},
          "no-reboot": {"options": ("--no-reboot",), "cpus": 1}}
 TIMEOUT = 180
 SECONDS = 40
 
 
-def test(t, options, cpus):
+def test(t, options, cpus, image="vmlinux"):
     guest = t.boot("fact cpus $(nproc)\nfact up\nread answer\n[ $answer = again ] && reboot -f\n", cpus=cpus,
-                   options=options)
+                   image=image, options=options)
     pid = None
     for boot in range(4):
         guest.fact("up", 90, again=True)
