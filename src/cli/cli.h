@@ -35,6 +35,11 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 		OPTION_REPEAT, 0, "place", "DEV=SPACE:ADDR[,irq=N]",                                                   \
 			"put a device elsewhere: serial0=mmio:0xd0000000,irq=10", (values)                             \
 	}
+#define OPTION_FIRMWARE(m)                                                                                             \
+	{                                                                                                              \
+		OPTION_STRING, 0, "firmware", "FILE", "a ROM to start by, such as SeaBIOS, instead of a kernel",       \
+			&(m)->guest.firmware                                                                           \
+	}
 #define OPTION_PCI_TEST(m)                                                                                             \
 	{                                                                                                              \
 		OPTION_FLAG, 0, "pci-test", NULL, "add the PCI function that tests drive", &(m)->guest.pci_test        \

@@ -179,6 +179,15 @@ def test_a_signal_ends_a_guest_that_does_not_listen_at_once():
     guest.ends(QUIT, "guest 'deaf': SIGTERM", "does not listen to its power button")
 
 
+def test_two_guests_may_have_one_name():
+    one, two = Quiet(HALT, "--name", "twin"), Quiet(HALT, "--name", "twin")
+    one.send(signal.SIGTERM)
+    one.ends(QUIT, "guest 'twin': SIGTERM")
+    two.goes_on(0.3)
+    two.send(signal.SIGTERM)
+    two.ends(QUIT, "guest 'twin': SIGTERM")
+
+
 def test_a_signal_presses_the_power_button():
     for number in [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]:
         guest = Quiet(LISTENING)

@@ -4,12 +4,16 @@
 import os
 import random
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import tap  # noqa: E402
 from client import Machine  # noqa: E402
 
 TRAPLINE = os.path.abspath(sys.argv[1])
+ROM = tempfile.NamedTemporaryFile(prefix="trapline-rom-")  # pylint: disable=consider-using-with
+ROM.write(bytes(range(256)) * 256)
+ROM.flush()
 ONES = {1: 0xFF, 2: 0xFFFF, 4: 0xFFFFFFFF, 8: (1 << 64) - 1}
 COMMAND, BAR0, BAR2, BAR4 = 4, 0x10, 0x18, 0x20
 IO, MEMORY, INTX_DISABLE = 1, 2, 0x400
@@ -20,14 +24,13 @@ class Config:
 
     def __init__(self, machine):
         self.m = machine
-        self.ecam = machine.region("PCI ECAM")[1]["base"]
+        ecam = machine.region("PCI ECAM")
+        self.ecam = ecam and ecam[1]["base"]
         self.functions = []
         for found in machine.pci():
             slot, function = found["address"].split(":")[2].split(".")
             self.functions.append(int(slot, 16) << 3 | int(function))
-        self.test = next(devfn for devfn in self.functions
-                         if machine.read("mmio", self.ecam + (devfn << 12), 4) == 0x7E571234) \
-            if any(found["vendor"] == 0x1234 for found in machine.pci()) else None
+        self.test = next((devfn for devfn in self.functions if self.by_ports(devfn, [0], 4) == [0x7E571234]), None)
 
     def at(self, devfn, reg):
         return self.ecam + (devfn << 12) + reg
@@ -61,21 +64,40 @@ def value_of(octets, reg, size):
     return int.from_bytes(bytes(octets[reg:reg + size]), "little")
 
 
+def same_both_ways(config):
+    for devfn in config.functions:
+        octets = config.by_ecam(devfn, range(4096), 1)
+        assert octets[0:4] != [0xFF] * 4
+        for size in (1, 2, 4):
+            regs = range(0, 257 - size)
+            inside = [reg for reg in regs if (reg & 3) + size <= 4]
+            assert config.by_ports(devfn, inside, size) == [value_of(octets, reg, size) for reg in inside]
+        # Any length at any offset, also those that no bus delivers in one piece.
+        for size in range(1, 9):
+            regs = list(range(0, 257 - size)) + [4096 - size]
+            assert config.by_ecam(devfn, regs, size) == [value_of(octets, reg, size) for reg in regs], size
+
+
 def test_both_ways_show_the_same_bit_by_bit():
     with Machine(TRAPLINE, "--pci-test") as m:
         config = Config(m)
         assert len(config.functions) >= 2
+        same_both_ways(config)
+
+
+def test_what_firmware_finds_is_the_same_by_every_width():
+    with Machine(TRAPLINE, "--firmware", ROM.name) as m:
+        config = Config(m)
+        assert not config.ecam and len(config.functions) >= 3
         for devfn in config.functions:
-            octets = config.by_ecam(devfn, range(4096), 1)
-            assert octets[0:4] != [0xFF] * 4
-            for size in (1, 2, 4):
-                regs = range(0, 257 - size)
-                inside = [reg for reg in regs if (reg & 3) + size <= 4]
-                assert config.by_ports(devfn, inside, size) == [value_of(octets, reg, size) for reg in inside]
-            # Any length at any offset, also those that no bus delivers in one piece.
-            for size in range(1, 9):
-                regs = list(range(0, 257 - size)) + [4096 - size]
-                assert config.by_ecam(devfn, regs, size) == [value_of(octets, reg, size) for reg in regs], size
+            octets = config.by_ports(devfn, range(256), 1)
+            assert octets[:2] == [0x86, 0x80]
+            for size in (2, 4):
+                regs = range(0, 256, size)
+                assert config.by_ports(devfn, regs, size) == [value_of(octets, reg, size) for reg in regs]
+            # Many functions in a slot, and function 0 says so.
+            if devfn & 7:
+                assert config.by_ports(devfn & ~7, [0x0E], 1)[0] & 0x80
 
 
 def test_absent_functions_are_all_ones_by_both_ways():
@@ -111,28 +133,32 @@ def test_the_address_register_takes_four_bytes_only():
 
 def test_writes_of_every_width_do_the_same_by_both_ways():
     """Two machines: what one is written by ports, the other is by ECAM; then all of it is compared."""
-    rng = random.Random(1)
     with Machine(TRAPLINE, "--pci-test") as one, Machine(TRAPLINE, "--pci-test") as two:
-        ports, ecam = Config(one), Config(two)
-        for devfn in ports.functions:
-            fixed = ports.by_ecam(devfn, [0, 8, 0x2C], 4)
-            for reg in range(256):
-                for size in (1, 2, 4):
-                    if (reg & 3) + size > 4:
-                        continue
-                    for value in (ONES[size], rng.getrandbits(8 * size), 0):
-                        ports.write_by_ports(devfn, reg, size, value)
-                        two.write("mmio", ecam.at(devfn, reg), size, value)
-                shown = ports.by_ecam(devfn, range(0, 256, 4), 4)
-                assert shown == ecam.by_ecam(devfn, range(0, 256, 4), 4), (devfn, reg)
-            assert ports.by_ecam(devfn, [0, 8, 0x2C], 4) == fixed
-        assert one.map() == two.map()
-        # Beyond 256 bytes there is ECAM alone, and nothing that could be written.
-        for devfn in ecam.functions:
-            before = ecam.by_ecam(devfn, range(256, 4096, 4), 4)
-            for reg in range(256, 4096, 4):
-                two.write("mmio", ecam.at(devfn, reg), 4, ONES[4])
-            assert ecam.by_ecam(devfn, range(256, 4096, 4), 4) == before
+        write_both_ways(one, two)
+
+
+def write_both_ways(one, two):
+    rng = random.Random(1)
+    ports, ecam = Config(one), Config(two)
+    for devfn in ports.functions:
+        fixed = ports.by_ecam(devfn, [0, 8, 0x2C], 4)
+        for reg in range(256):
+            for size in (1, 2, 4):
+                if (reg & 3) + size > 4:
+                    continue
+                for value in (ONES[size], rng.getrandbits(8 * size), 0):
+                    ports.write_by_ports(devfn, reg, size, value)
+                    two.write("mmio", ecam.at(devfn, reg), size, value)
+            shown = ports.by_ecam(devfn, range(0, 256, 4), 4)
+            assert shown == ecam.by_ecam(devfn, range(0, 256, 4), 4), (devfn, reg)
+        assert ports.by_ecam(devfn, [0, 8, 0x2C], 4) == fixed
+    assert one.map() == two.map()
+    # Beyond 256 bytes there is ECAM alone, and nothing that could be written.
+    for devfn in ecam.functions:
+        before = ecam.by_ecam(devfn, range(256, 4096, 4), 4)
+        for reg in range(256, 4096, 4):
+            two.write("mmio", ecam.at(devfn, reg), 4, ONES[4])
+        assert ecam.by_ecam(devfn, range(256, 4096, 4), 4) == before
 
 
 def on(config):

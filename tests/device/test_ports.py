@@ -4,6 +4,7 @@
 import os
 import random
 import sys
+import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import tap  # noqa: E402
@@ -155,6 +156,20 @@ def test_ram_and_the_hole_behind_it():
             assert m.read("mmio", at, 4) == int.from_bytes(b"here", "little")
         assert m.read_claimed("mmio", hole, 8) == (0, ONES[8])
         assert m.read_claimed("mmio", high - 4, 8) == (4, int.from_bytes(b"\xff" * 4 + b"here", "little"))
+
+
+def test_a_rom_reads_as_its_file_and_takes_no_writes():
+    with tempfile.NamedTemporaryFile(prefix="trapline-rom-") as rom:
+        content = bytes(random.Random(9).randrange(256) for _ in range(128 << 10))
+        rom.write(content)
+        rom.flush()
+        with Machine(TRAPLINE, "--firmware", rom.name) as m:
+            base = (4 << 30) - len(content)
+            assert m.mem_read(base, len(content)) == content == m.mem_read(0x100000 - len(content), len(content))
+            assert m.write("mmio", base, 8, 0) == 8  # claimed, and ignored
+            assert m.read("mmio", base, 8) == int.from_bytes(content[:8], "little")
+            # The last bytes, and those beyond them, which are of another space's beginning in no machine.
+            assert m.read_claimed("mmio", (4 << 30) - 2, 4) == (2, 0xFFFF0000 | int.from_bytes(content[-2:], "little"))
 
 
 def test_the_same_lines_give_the_same_answers():

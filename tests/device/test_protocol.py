@@ -190,7 +190,7 @@ def test_garbage_never_ends_it():
     rng = random.Random(seed)
     words = [b"read", b"write", b"mem", b"clock", b"irq", b"msi", b"serial", b"map", b"pci", b"counters", b"reset",
              b"help", b"pio", b"mmio", b"get", b"put", b"step", b"jump", b"0", b"1", b"2", b"4", b"8", b"0x64", b"0xfe",
-             b"0xcf8", b"0x80000804", b"0xd1008004", b"0xffffffffffffffff", b"0x3f8", b"0x70", b"-1", b"86400000000000",
+             b"0xcf8", b"0x80000804", b"0xd1008004", b"0xffffffffffffffff", b"0x3f8", b"0x70", b"0x510", b"0x511", b"-1", b"86400000000000",
              b"41", b"deadbeef", b"", b"\xff", b"%n", b"0x604", b"0x3400", b"100000", b"#"]
 
     def line():
@@ -198,11 +198,14 @@ def test_garbage_never_ends_it():
             return bytes(rng.choice(range(256)) for _ in range(rng.randrange(60))).replace(b"\n", b"").replace(b"\0", b"")
         return b" ".join(rng.choice(words) for _ in range(rng.randrange(8)))
 
+    rom = os.path.join(DIR, "rom")
+    with open(rom, "wb") as file:
+        file.write(bytes(range(256)) * 256)
     seconds = float(os.environ.get("TRAPLINE_FUZZ_SECONDS", "2"))
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         lines = [line() for _ in range(2000)]
-        done = talk(b"\n".join(lines) + b"\nhelp quit\n", "--pci-test")
+        done = talk(b"\n".join(lines) + b"\nhelp quit\n", *rng.choice([["--pci-test"], ["--firmware", rom]]))
         where = f"seed {seed}"
         assert done.returncode == 0 and done.stderr == b"", (where, done.returncode, done.stderr[-2000:])
         answers = [text for text in done.stdout.split(b"\n")[:-1] if not text.startswith(b"event ")]
