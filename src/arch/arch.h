@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "core/error.h"
 #include "core/status.h"
@@ -84,6 +85,8 @@ struct arch {
 	int (*kvm_reset)(struct board *board, struct kvm *kvm, struct error *err);
 	int (*kvm_enter)(
 		struct board *board, struct kvm *kvm, struct error *err); /* after load(): the boot CPU's start */
+	/* Where a parked vCPU is, in a line; `whole`: all registers, and the code there. For people. */
+	void (*kvm_describe)(struct board *board, struct vcpu *vcpu, bool whole, FILE *out);
 };
 
 extern const struct arch arch_x86_64;

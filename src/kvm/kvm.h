@@ -22,6 +22,16 @@
 struct kvm_coalesced_mmio_ring;
 struct kvm;
 
+/* An access that a vCPU exited for, as answered. For a post-mortem only. */
+struct vcpu_trap {
+	uint64_t addr, value; /* of the first, where there were several */
+	uint32_t count;
+	uint8_t space, len;
+	bool write;
+};
+
+#define VCPU_TRAPS 8
+
 struct vcpu {
 	struct runner runner;
 	struct initiator from;
@@ -34,7 +44,11 @@ struct vcpu {
 	uint64_t exits;                 /* to user space */
 	uint64_t interrupted;           /* KVM_RUN returned, but asked for nothing */
 	uint64_t reasons[VCPU_REASONS]; /* of the exits, by KVM_EXIT_* */
-	void *power_on;                 /* the architecture's: state to restore at reset */
+	/* The vCPU's own thread writes these; read while it is parked. */
+	struct vcpu_trap traps[VCPU_TRAPS]; /* the last ones: a ring, the next at nr_traps % VCPU_TRAPS */
+	uint64_t nr_traps;
+	bool failed;    /* it is why the guest ends, or resets: a triple fault, an error of KVM's */
+	void *power_on; /* the architecture's: state to restore at reset */
 	char name[16];
 };
 

@@ -34,20 +34,60 @@ static void kick(struct runner *runner)
 		pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
+/* Some stores to lines that are this vCPU's own; nothing beside the exit that led here. */
+static void remember_trap(struct vcpu *vcpu, struct vcpu_trap trap, const void *data)
+{
+	struct vcpu_trap *slot = &vcpu->traps[vcpu->nr_traps++ % VCPU_TRAPS];
+
+	memcpy(&trap.value, data, trap.len < sizeof(trap.value) ? trap.len : sizeof(trap.value));
+	*slot = trap;
+}
+
 static void serve_io(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
+	void *data = (uint8_t *)run + run->io.data_offset;
+	struct vcpu_trap trap = {
+		.space = SPACE_PIO,
+		.addr = run->io.port,
+		.len = run->io.size,
+		.count = run->io.count,
+		.write = run->io.direction == KVM_EXIT_IO_OUT,
+	};
 
-	bus_access(vcpu->kvm->vm->bus, &vcpu->from, SPACE_PIO, run->io.port, (uint8_t *)run + run->io.data_offset,
-		run->io.size, run->io.count, run->io.direction == KVM_EXIT_IO_OUT);
+	bus_access(vcpu->kvm->vm->bus, &vcpu->from, SPACE_PIO, trap.addr, data, trap.len, trap.count, trap.write);
+	remember_trap(vcpu, trap, data);
 }
 
 static void serve_mmio(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
+	struct vcpu_trap trap = {
+		.space = SPACE_MMIO,
+		.addr = run->mmio.phys_addr,
+		.len = (uint8_t)run->mmio.len,
+		.count = 1,
+		.write = run->mmio.is_write,
+	};
 
-	bus_access(vcpu->kvm->vm->bus, &vcpu->from, SPACE_MMIO, run->mmio.phys_addr, run->mmio.data, run->mmio.len, 1,
-		run->mmio.is_write);
+	bus_access(vcpu->kvm->vm->bus, &vcpu->from, SPACE_MMIO, trap.addr, run->mmio.data, trap.len, 1, trap.write);
+	remember_trap(vcpu, trap, run->mmio.data);
+}
+
+/* KVM cannot run this vCPU on, or the guest has lost control of it. */
+static void vcpu_failed(struct vcpu *vcpu, enum run_reason reason, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void vcpu_failed(struct vcpu *vcpu, enum run_reason reason, const char *fmt, ...)
+{
+	char why[200];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	vcpu->failed = true;
+	vm_stop(vcpu->kvm->vm, reason, "%s: %s", vcpu->name, why);
 }
 
 static void serve_internal_error(struct vcpu *vcpu)
@@ -60,9 +100,15 @@ static void serve_internal_error(struct vcpu *vcpu)
 		[KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON] = "an unexpected hardware exit",
 	};
 	unsigned kind = run->internal.suberror;
+	unsigned n = run->internal.ndata < 4 ? run->internal.ndata : 4, len = 0;
+	char data[4 * 20] = "";
 
-	vm_stop(vcpu->kvm->vm, REASON_KVM_ERROR, "%s: KVM internal error %u: %s", vcpu->name, kind,
-		kind < sizeof(kinds) / sizeof(kinds[0]) && kinds[kind] ? kinds[kind] : "of an unknown kind");
+	/* What the words mean is the kernel's secret, but whoever looks into it wants them. */
+	for (unsigned i = 0; i < n; i++)
+		len += (unsigned)snprintf(data + len, sizeof(data) - len, "%s%#llx", i ? " " : ", data ",
+			(unsigned long long)run->internal.data[i]);
+	vcpu_failed(vcpu, REASON_KVM_ERROR, "KVM internal error %u: %s%s", kind,
+		kind < sizeof(kinds) / sizeof(kinds[0]) && kinds[kind] ? kinds[kind] : "of an unknown kind", data);
 }
 
 /* What a guest asks of KVM itself: on x86 by Hyper-V's registers, elsewhere by firmware calls. */
@@ -81,8 +127,8 @@ static void serve_system_event(struct vcpu *vcpu)
 		run_request(&vm->run, REASON_PANIC);
 		break;
 	default:
-		vm_stop(vm, REASON_KVM_ERROR, "%s: KVM system event of unknown type %u", vcpu->name,
-			vcpu->run->system_event.type);
+		vcpu_failed(
+			vcpu, REASON_KVM_ERROR, "KVM system event of unknown type %u", vcpu->run->system_event.type);
 	}
 }
 
@@ -102,13 +148,13 @@ static void serve_exit(struct vcpu *vcpu)
 		serve_mmio(vcpu);
 		break;
 	case KVM_EXIT_SHUTDOWN:
-		run_request(&vm->run, REASON_TRIPLE_FAULT);
+		vcpu_failed(vcpu, REASON_TRIPLE_FAULT, "triple fault");
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		serve_internal_error(vcpu);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
-		vm_stop(vm, REASON_KVM_ERROR, "%s: KVM cannot enter the guest: hardware reason 0x%llx", vcpu->name,
+		vcpu_failed(vcpu, REASON_KVM_ERROR, "KVM cannot enter the guest: hardware reason %#llx",
 			(unsigned long long)run->fail_entry.hardware_entry_failure_reason);
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:
@@ -118,7 +164,7 @@ static void serve_exit(struct vcpu *vcpu)
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		break;
 	default:
-		vm_stop(vm, REASON_KVM_ERROR, "%s: KVM exit of unknown reason %u", vcpu->name, run->exit_reason);
+		vcpu_failed(vcpu, REASON_KVM_ERROR, "KVM exit of unknown reason %u", run->exit_reason);
 	}
 	bus_throttle(vm->bus);
 }
@@ -133,7 +179,7 @@ static bool enter_guest(struct vcpu *vcpu)
 	vcpu->interrupted++;
 	/* EAGAIN: a secondary vCPU that was woken but has not been started by the guest. */
 	if (errno != EINTR && errno != EAGAIN)
-		vm_stop(vcpu->kvm->vm, REASON_KVM_ERROR, "%s: KVM_RUN: %s", vcpu->name, strerror(errno));
+		vcpu_failed(vcpu, REASON_KVM_ERROR, "KVM_RUN: %s", strerror(errno));
 	return false;
 }
 

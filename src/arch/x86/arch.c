@@ -318,4 +318,5 @@ const struct arch arch_x86_64 = {
 	.kvm_vcpu = kvm_vcpu,
 	.kvm_reset = kvm_reset,
 	.kvm_enter = kvm_enter,
+	.kvm_describe = board_describe_vcpu,
 };

@@ -43,4 +43,7 @@ int board_tables(struct board *board, uint64_t gpa, struct acpi_tables *tables, 
 /* Writes the ACPI tables, made from the devices, to guest memory; *rsdp is where they start. */
 int board_describe(struct board *board, uint64_t *rsdp, struct error *err) __attribute__((warn_unused_result));
 
+/* dump.c: arch.h's kvm_describe(). */
+void board_describe_vcpu(struct board *board, struct vcpu *vcpu, bool whole, FILE *out);
+
 #endif
