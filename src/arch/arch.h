@@ -33,6 +33,7 @@ struct guest_config {
 	uint64_t ram;     /* bytes */
 	unsigned cpus;
 	bool pci_test;            /* the test-only PCI function */
+	bool exit_port;           /* a status that the guest gives ends it */
 	const char *const *place; /* see struct place_moves in arch/place.h */
 	unsigned nr_place;
 };

@@ -26,6 +26,17 @@ static int usage_error(struct error *err)
 	return STATUS_USAGE;
 }
 
+static void help(const struct option_spec *specs)
+{
+	printf("usage: trapline run [options] [KERNEL]\n");
+	options_help(specs, stdout);
+	printf("\nIn the guest's console: Ctrl-A x quits, Ctrl-A a sends a Ctrl-A.\n"
+	       "Exit status: 0 power-off, 1 host failure, 2 usage, 3 kernel, initrd or firmware, 4 KVM,\n"
+	       "16 reset with --no-reboot, 17 panic, 18 triple fault with --no-reboot,\n"
+	       "19 KVM error, 20 quit, 21 no boot within --boot-timeout; with --exit-port the\n"
+	       "guest's, 22 power-off without one.\n");
+}
+
 static int parse(struct run_options *o, int argc, char **argv, struct error *err)
 {
 	struct machine_config *m = &o->machine;
@@ -52,6 +63,11 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		{ OPTION_COUNT, 0, "shutdown-timeout", "SECONDS",
 			"from SIGTERM, SIGINT or SIGHUP, which press the power button, to the end; default: 60",
 			&m->shutdown_timeout },
+		{ OPTION_COUNT, 0, "boot-timeout", "SECONDS",
+			"how long the guest has to write 123 to its ready port (status 21); default: for ever",
+			&m->boot_timeout },
+		{ OPTION_FLAG, 0, "exit-port", NULL, "the guest ends with a status of its own, written to port 0xf4",
+			&m->guest.exit_port },
 		{ OPTION_GROUP, 0, "To look inside:", NULL, NULL, NULL },
 		{ OPTION_FLAG, 0, "dry-run", NULL, "print the machine that would be built, and run nothing",
 			&o->dry_run },
@@ -70,12 +86,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 	if (options_parse(specs, argc - 1, argv + 1, &rest, err))
 		return usage_error(err);
 	if (o->help) {
-		printf("usage: trapline run [options] [KERNEL]\n");
-		options_help(specs, stdout);
-		printf("\nIn the guest's console: Ctrl-A x quits, Ctrl-A a sends a Ctrl-A.\n"
-		       "Exit status: 0 power-off, 1 host failure, 2 usage, 3 kernel, initrd or firmware, 4 KVM,\n"
-		       "16 reset with --no-reboot, 17 panic, 18 triple fault with --no-reboot,\n"
-		       "19 KVM error, 20 quit.\n");
+		help(specs);
 		return STATUS_OK;
 	}
 	if (rest > 1 || (rest == 1 && m->guest.kernel)) {

@@ -20,6 +20,8 @@ static const char *const run_reason_names[] = {
 	[REASON_POWER_OFF] = "power-off",
 	[REASON_QUIT] = "quit",
 	[REASON_PANIC] = "guest panic",
+	[REASON_GUEST_STATUS] = "guest's status",
+	[REASON_BOOT_TIMEOUT] = "boot timeout",
 	[REASON_KVM_ERROR] = "KVM error",
 	[REASON_HOST_FAILURE] = "host failure",
 };

@@ -22,9 +22,11 @@ enum run_reason {
 	REASON_RESET,        /* asked for by the guest: 0xfe to the i8042, the ACPI reset register */
 	REASON_TRIPLE_FAULT, /* a reset, as reboot=t means it */
 	REASON_POWER_OFF,    /* ACPI S5 */
-	REASON_QUIT,         /* the user: Ctrl-A x, SIGTERM, SIGINT */
-	REASON_PANIC,
-	REASON_KVM_ERROR, /* KVM_EXIT_INTERNAL_ERROR, FAIL_ENTRY and their like */
+	REASON_QUIT,         /* the user: Ctrl-A x, or a signal and no power-off */
+	REASON_PANIC,        /* told by pvpanic */
+	REASON_GUEST_STATUS, /* the guest gave a status: vm->guest_status */
+	REASON_BOOT_TIMEOUT, /* --boot-timeout: it never said that it is ready */
+	REASON_KVM_ERROR,    /* KVM_EXIT_INTERNAL_ERROR, FAIL_ENTRY and their like */
 	REASON_HOST_FAILURE,
 	NR_REASONS
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* status.h - exit statuses: stable, documented in trapline(1), one for each way to end. */
+/* status.h - exit statuses: stable, documented in trapline(1), one for each way to end; with --exit-port, the guest's. */
 #ifndef TRAPLINE_CORE_STATUS_H
 #define TRAPLINE_CORE_STATUS_H
 
@@ -13,7 +13,9 @@ enum status {
 	STATUS_PANIC = 17,        /* the guest panicked */
 	STATUS_TRIPLE_FAULT = 18, /* a triple fault, with --no-reboot */
 	STATUS_KVM_ERROR = 19,    /* KVM could not run the guest on */
-	STATUS_QUIT = 20,         /* the user quit: Ctrl-A x, SIGINT, SIGTERM, SIGHUP */
+	STATUS_QUIT = 20,         /* the user quit: Ctrl-A x, or a signal and no power-off */
+	STATUS_BOOT_TIMEOUT = 21, /* the guest did not say that it is ready within --boot-timeout */
+	STATUS_NONE_GIVEN = 22,   /* the guest powered off without the status that --exit-port expects */
 };
 
 #endif

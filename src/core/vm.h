@@ -23,6 +23,8 @@
 /* What a user can press. */
 enum vm_button { BUTTON_POWER, BUTTON_SLEEP };
 
+#define VM_STATUS_GIVEN 0x100
+
 struct vm {
 	struct bus *bus;
 	struct mem mem;
@@ -34,6 +36,8 @@ struct vm {
 	uint64_t ram_size;       /* bytes */
 	struct chardev *console; /* what serial0 talks to; NULL: nothing */
 	uint64_t guest_faults;   /* misbehaviour that has no counter of its own; atomic */
+	uint64_t ready_at;       /* when the guest said that it runs its init; ns of the clock, 0: not yet; atomic */
+	uint32_t guest_status;   /* VM_STATUS_GIVEN and the byte that the guest gave, or 0; atomic */
 	/* The device with the buttons, which sets it when it starts; NULL: the machine has none. See vm_press(). */
 	bool (*press)(struct device *dev, enum vm_button button);
 	struct device *press_dev;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * ends.c - SIGTERM and its like ask the guest to power off, as pressing a machine's button does; a guest that cannot
- * hear it, or takes too long, is ended.
+ * hear it, or takes too long, is ended. So is one that takes too long to boot. And what comes of each end: a status.
  *
  * Time is the host's: somebody waits for the end, whatever the guest's clock does.
  */
@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "machine/machine.h"
+#include "machine/postmortem.h"
 
 /* Who sends a signal to a process and then to its group, as timeout(1) does, sends it once. */
 #define SAME_SIGNAL_NS (NSEC_PER_SEC / 4)
@@ -102,6 +103,18 @@ static void shutdown_over(void *arg, uint32_t events)
 			m->config.shutdown_timeout);
 }
 
+static void boot_over(void *arg, uint32_t events)
+{
+	struct machine *m = arg;
+	uint64_t times;
+
+	if (read(m->ends.boot.fd, &times, sizeof(times)) != sizeof(times) ||
+		__atomic_load_n(&m->vm.ready_at, __ATOMIC_ACQUIRE))
+		return;
+	vm_stop(&m->vm, REASON_BOOT_TIMEOUT, "the guest has not said that it is ready within %u s (--boot-timeout)",
+		m->config.boot_timeout);
+}
+
 /* Takes the fd over, or closes it. */
 static int watch(struct machine *m, struct loop_watch *w, int fd, void (*fn)(void *, uint32_t), struct error *err)
 {
@@ -138,6 +151,8 @@ int ends_up(struct machine *m, struct error *err)
 	if (r == 0)
 		r = watch(m, &ends->shutdown, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
 			shutdown_over, err);
+	if (r == 0 && m->config.boot_timeout)
+		r = watch(m, &ends->boot, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), boot_over, err);
 	if (r)
 		ends_down(m);
 	return r;
@@ -145,6 +160,59 @@ int ends_up(struct machine *m, struct error *err)
 
 void ends_down(struct machine *m)
 {
+	unwatch(m, &m->ends.boot);
 	unwatch(m, &m->ends.shutdown);
 	unwatch(m, &m->ends.signals);
+}
+
+void ends_await_boot(struct machine *m)
+{
+	const struct itimerspec until = { .it_value.tv_sec = m->config.boot_timeout };
+
+	for (unsigned i = 0; i < m->kvm.nr_vcpus; i++)
+		m->kvm.vcpus[i].failed = false;
+	if (m->config.boot_timeout && timerfd_settime(m->ends.boot.fd, 0, &until, NULL))
+		vm_stop(&m->vm, REASON_HOST_FAILURE, "no timer for --boot-timeout: %s", strerror(errno));
+}
+
+static const struct {
+	enum status status;
+	bool silent;  /* it is what the guest was asked to do, and needs no word */
+	bool examine; /* whoever looks into it wants to know what the guest was doing */
+} ends_of[] = {
+	[REASON_NONE] = { STATUS_HOST },
+	[REASON_RESET] = { STATUS_RESET, .silent = true },
+	[REASON_TRIPLE_FAULT] = { STATUS_TRIPLE_FAULT, .examine = true },
+	[REASON_POWER_OFF] = { STATUS_OK, .silent = true },
+	[REASON_QUIT] = { STATUS_QUIT, .silent = true },
+	[REASON_PANIC] = { STATUS_PANIC },
+	[REASON_GUEST_STATUS] = { STATUS_OK, .silent = true },
+	[REASON_BOOT_TIMEOUT] = { STATUS_BOOT_TIMEOUT, .examine = true },
+	[REASON_KVM_ERROR] = { STATUS_KVM_ERROR, .examine = true },
+	[REASON_HOST_FAILURE] = { STATUS_HOST },
+};
+_Static_assert(sizeof(ends_of) / sizeof(ends_of[0]) == NR_REASONS, "an end for each reason");
+
+int ends_status(struct machine *m, struct error *err)
+{
+	enum run_reason reason = m->ended;
+	const char *why = m->vm.run.why;
+
+	if (m->vm.ready_at && m->config.debug)
+		machine_tell(m, "ready after %.3f s", (double)m->vm.ready_at / NSEC_PER_SEC);
+	if (ends_of[reason].examine)
+		postmortem(m);
+	if (reason == REASON_GUEST_STATUS)
+		return (int)(__atomic_load_n(&m->vm.guest_status, __ATOMIC_SEQ_CST) & 0xff);
+	if (reason == REASON_POWER_OFF && m->config.guest.exit_port) {
+		error_set(err, -ENODATA, "the guest powered off without a status, which --exit-port expects");
+		return STATUS_NONE_GIVEN;
+	}
+	if (reason == REASON_NONE)
+		error_set(err, -EIO, "the event loop failed");
+	else if (why[0] && reason != REASON_POWER_OFF)
+		error_set(err, -EIO, "%s", why);
+	else if (!ends_of[reason].silent || m->config.guest.exit_port)
+		error_set(err, -EIO, "%s", run_reason_name(reason));
+	return ends_of[reason].status;
 }

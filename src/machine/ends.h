@@ -16,6 +16,7 @@ struct machine;
 struct ends {
 	struct loop_watch signals;  /* a signalfd: SIGINT, SIGTERM, SIGHUP, but those that were ignored */
 	struct loop_watch shutdown; /* a timerfd, running from the first of them on */
+	struct loop_watch boot;     /* likewise, until the guest has to have said that it is ready */
 	bool asked;                 /* the guest was asked to power off */
 	uint64_t asked_at;          /* CLOCK_MONOTONIC, ns */
 };
@@ -28,5 +29,12 @@ bool ends_signalled(struct error *err);
 /* 0 or -errno; nothing is left on failure. */
 int ends_up(struct machine *m, struct error *err) __attribute__((warn_unused_result));
 void ends_down(struct machine *m);
+/* A life of the guest's begins, with no vCPU running. */
+void ends_await_boot(struct machine *m);
+/*
+ * The guest has ended, for m->ended, and every vCPU is parked: says what it was doing, where it did not end by its own
+ * will. The exit status, and a line in `err` where there is something to say.
+ */
+int ends_status(struct machine *m, struct error *err);
 
 #endif

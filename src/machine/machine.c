@@ -376,6 +376,7 @@ int machine_reset(struct machine *m, struct error *err)
 		return r;
 	for_each_device(m, start_device);
 	m->resets++;
+	ends_await_boot(m);
 	debug(m, "reset %u", m->resets);
 	run_resume(&m->vm.run);
 	return 0;
@@ -417,18 +418,6 @@ static void requested(void *arg)
 	loop_post(&m->vm.loop, &m->requested);
 }
 
-static const enum status statuses[] = {
-	[REASON_NONE] = STATUS_HOST,
-	[REASON_RESET] = STATUS_RESET,
-	[REASON_TRIPLE_FAULT] = STATUS_TRIPLE_FAULT,
-	[REASON_POWER_OFF] = STATUS_OK,
-	[REASON_QUIT] = STATUS_QUIT,
-	[REASON_PANIC] = STATUS_PANIC,
-	[REASON_KVM_ERROR] = STATUS_KVM_ERROR,
-	[REASON_HOST_FAILURE] = STATUS_HOST,
-};
-_Static_assert(sizeof(statuses) / sizeof(statuses[0]) == NR_REASONS, "a status for each reason");
-
 static void print_traps(struct region *region, void *arg)
 {
 	struct region_count count = region_counts(region);
@@ -469,15 +458,10 @@ int machine_run(struct machine *m, struct error *err)
 	m->requested.arg = m;
 	m->vm.run.requested_arg = m;
 	m->vm.run.requested = requested;
+	ends_await_boot(m);
 	run_resume(&m->vm.run);
 	loop_run(&m->vm.loop);
 	run_park(&m->vm.run, RUN_PAUSED);
 	debug_traps(m);
-	if (m->ended == REASON_NONE)
-		error_set(err, -EIO, "the event loop failed");
-	else if (m->ended == REASON_QUIT && m->vm.run.why[0])
-		error_set(err, -EINTR, "%s", m->vm.run.why);
-	else if (m->ended == REASON_KVM_ERROR || m->ended == REASON_HOST_FAILURE)
-		error_set(err, -EIO, "%s", m->vm.run.why[0] ? m->vm.run.why : run_reason_name(m->ended));
-	return statuses[m->ended];
+	return ends_status(m, err);
 }

@@ -21,6 +21,7 @@ struct machine_config {
 	const char *name;       /* in messages; NULL: none */
 	const char *kvm_device; /* "/dev/kvm" */
 	bool no_reboot;
+	unsigned boot_timeout;     /* seconds until the guest has to be ready; 0: any time */
 	unsigned shutdown_timeout; /* seconds from a signal to the guest's end */
 	bool debug;                /* tell of stages, resets and traps on stderr */
 	bool dry_run;              /* build everything that needs no KVM, no terminal and no thread */

@@ -18,7 +18,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import tap  # noqa: E402
 
-TRAPLINE, SHIM = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
+TRAPLINE = os.path.abspath(sys.argv[1])
+SHIMS = sys.argv[2:]  # none with a sanitizer: nothing can be preloaded before its runtime
 DIR = tempfile.TemporaryDirectory(prefix="trapline-ends-")
 QUIT = 20
 USABLE = os.access("/dev/kvm", os.R_OK | os.W_OK)
@@ -135,6 +136,12 @@ def test_each_exit_has_an_owner():
                 for owner in stats["regions"] + [stats["gone"], stats["unclaimed"]]) - stats["split"] - stats["posted"]
     assert owned == stats["ports"] + stats["memory"], stats
     assert owned + sum(stats["other"].values()) == stats["exits"], stats
+
+
+def shim_of(name):
+    if not SHIMS:
+        raise tap.Skip("nothing can be preloaded before a sanitizer")
+    return next(os.path.abspath(path) for path in SHIMS if name in os.path.basename(path))
 
 
 class Quiet:
@@ -271,11 +278,10 @@ def test_signals_at_every_moment_of_start_up_end_it():
     """The shim sends one before the Nth call of ioctl(), which most stages make."""
     if not USABLE:
         raise tap.Skip("no usable /dev/kvm")
-    if not os.path.exists(SHIM):
-        raise tap.Skip("nothing can be preloaded before a sanitizer")
+    shim = shim_of("signal")
     calls = 0
     for call in range(1, 1000):
-        env = {**os.environ, "LD_PRELOAD": SHIM, "SIGNAL_AT": str(call)}
+        env = {**os.environ, "LD_PRELOAD": shim, "SIGNAL_AT": str(call)}
         result = subprocess.run([TRAPLINE, "run", HALT], stdin=subprocess.DEVNULL, capture_output=True,
                                 timeout=20, env=env, check=False)
         said = result.stderr.decode()
@@ -300,6 +306,108 @@ def test_sigkill_leaves_nothing_behind():
         guest = Quiet("--name", "killed", LISTENING, env=env, cwd=home)
         guest.send(signal.SIGTERM)
         guest.ends(0)
+
+
+def flat(code, *args, **env):
+    """Runs it to its end; status, and what was said on standard error."""
+    if not USABLE:
+        raise tap.Skip("no usable /dev/kvm: the lab tests some of this there")
+    result = subprocess.run([TRAPLINE, "run", *args, kernel("flat", code)], stdin=subprocess.DEVNULL,
+                            capture_output=True, timeout=20, env={**os.environ, **env}, check=False)
+    assert result.stdout.startswith(b"!"), result
+    return result.returncode, result.stderr.decode()
+
+
+def exit_with(status):
+    return SAY + bytes([0xb0, status, 0xe6, 0xf4])  # mov $status, %al; out %al, $0xf4
+
+
+def test_a_guest_ends_with_a_status_of_its_own():
+    for status in [0, 1, 16, 20, 22, 255]:
+        got, said = flat(exit_with(status), "--exit-port")
+        assert got == status and not said, f"{got}, not {status}: {said!r}"
+
+
+def test_without_exit_port_its_status_is_not_taken():
+    got, said = flat(exit_with(7) + S5)
+    assert got == 0 and not said, f"{got}: {said!r}"
+
+
+def test_with_exit_port_every_end_of_ours_is_told():
+    for code, args, status, word in [
+            (SAY + S5, [], 22, "powered off without a status"),
+            (SAY + b"\xb0\xfe\xe6\x64", ["--no-reboot"], 16, "reset"),
+            (TRIPLE, ["--no-reboot"], 18, "triple fault"),
+            (PANIC, [], 17, "panicked")]:
+        got, said = flat(code, "--exit-port", *args)
+        assert got == status and word in said.splitlines()[-1], f"{got}: {said!r}"
+
+
+# lidt of a table at 0, limit 0, which RAM is full of; ud2
+TRIPLE = SAY + b"\x0f\x01\x1d\x00\x00\x08\x00\x0f\x0b"
+PANIC = SAY + b"\x66\xba\x05\x05\xb0\x01\xee\xfa\xf4"  # mov $0x505, %dx; mov $1, %al; out %al, (%dx); cli; hlt
+
+
+def test_a_panic_that_the_guest_tells_of():
+    assert flat(PANIC) == (17, "trapline: the guest has panicked, says its pvpanic driver\n")
+
+
+def test_a_triple_fault_says_where():
+    got, said = flat(TRIPLE, "--no-reboot")
+    lines = said.splitlines()
+    assert got == 18 and lines[-1] == "trapline: vcpu0: triple fault", f"{got}: {said!r}"
+    assert lines[0].startswith("vcpu0: rip 0x"), said
+    # At the ud2, unless the kernel has reset the vCPU, as it does on AMD.
+    assert "<0f> 0b" in said or "where it was is lost" in said, said
+    assert "write port 0x3f8 (serial0), 1 byte: 0x21" in said, said
+
+
+def test_an_instruction_that_kvm_cannot_emulate():
+    # mov $0x5a, %al; out %al, $0x80; in $0x92, %al; mov $0xd0000000, %eax; jmp *%eax: nothing is there
+    got, said = flat(SAY + b"\xb0\x5a\xe6\x80\xe4\x92\xb8\x00\x00\x00\xd0\xff\xe0", "-c", "2")
+    lines = said.splitlines()
+    assert got == 19 and "KVM internal error 1" in lines[-1], f"{got}: {said!r}"
+    for words in ["vcpu0: rip 0xd0000000, 32-bit code, ring 0", "rip   00000000d0000000", "<no memory>",
+                  "read  port 0x92 (syscontrol), 1 byte: 0x2", "vcpu1: rip 0xfff0, real mode, ring 0, not started"]:
+        assert words in said, f"no {words!r} in {said}"
+    assert len(lines) < 40, said
+
+
+def test_a_guest_that_kvm_does_not_enter_or_leaves_for_no_known_reason():
+    for reason, word in [(9, "KVM cannot enter the guest: hardware reason 0x80000021"),
+                         (250, "KVM exit of unknown reason 250")]:
+        got, said = flat(SAY * 12, LD_PRELOAD=shim_of("exit"), EXIT_REASON=str(reason))
+        lines = said.splitlines()
+        assert got == 19 and lines[-1] == f"trapline: vcpu0: {word}", f"{got}: {said!r}"
+        assert said.count("write port 0x3f8") == 8 and "last traps of 9" in said, said
+        assert "<66> ba f8 03 b0 21 ee" in said, said  # where the tenth write's instructions begin
+
+
+def test_a_guest_that_is_not_ready_in_time():
+    begin = time.monotonic()
+    got, said = flat(SAY + b"\xeb\xfe", "--boot-timeout", "1", "-c", "2")  # jmp .
+    lines = said.splitlines()
+    assert got == 21 and "within 1 s (--boot-timeout)" in lines[-1], f"{got}: {said!r}"
+    assert lines[0] == "vcpu0: rip 0x100007, 32-bit code, ring 0, running", said
+    assert lines[1] == "vcpu1: rip 0xfff0, real mode, ring 0, not started by the guest", said
+    assert 0.9 < time.monotonic() - begin < 10
+
+
+def test_a_guest_that_is_ready_in_time_goes_on():
+    # mov $0x3f0, %dx; mov $123, %al; out %al, (%dx); cli; 1: hlt; jmp 1b
+    guest = Quiet(kernel("ready", b"\x66\xba\xf0\x03\xb0\x7b\xee" + SAY + b"\xfa\xf4\xeb\xfc"), "--boot-timeout", "1")
+    guest.goes_on(1.5)
+    guest.send(signal.SIGTERM)
+    guest.ends(QUIT)
+
+
+def test_a_reset_guest_has_to_be_ready_anew():
+    # The first life writes CMOS byte 0x40, says ready and resets; the second finds the byte and is not ready.
+    second = SAY + b"\xeb\xfe"
+    first = b"\xb0\x40\xe6\x70\xb0\x01\xe6\x71\x66\xba\xf0\x03\xb0\x7b\xee\xb0\xfe\xe6\x64"
+    look = b"\xb0\x40\xe6\x70\xe4\x71\x3c\x01\x75" + bytes([len(second)])  # jne first
+    got, said = flat(look + second + first, "--boot-timeout", "1")
+    assert got == 21, f"{got}: {said!r}"
 
 
 def session(pid):

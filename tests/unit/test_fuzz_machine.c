@@ -239,8 +239,10 @@ static void serve_request(struct fuzz *f)
 
 	if (reason == REASON_NONE)
 		return;
-	assert_true(reason == REASON_RESET || reason == REASON_POWER_OFF);
+	assert_true(reason == REASON_RESET || reason == REASON_POWER_OFF || reason == REASON_PANIC ||
+		    reason == REASON_GUEST_STATUS);
 	f->ends += reason == REASON_POWER_OFF;
+	f->vm.guest_status = 0;
 	run_fini(&f->vm.run);
 	run_init(&f->vm.run);
 	if (one_in(f, 64))
@@ -434,7 +436,9 @@ static void step(struct fuzz *f)
 
 static struct fuzz *fuzz_new(uint64_t seed)
 {
-	const struct guest_config config = { .kernel = "none", .ram = 64ULL << 20, .cpus = 2, .pci_test = true };
+	const struct guest_config config = {
+		.kernel = "none", .ram = 64ULL << 20, .cpus = 2, .pci_test = true, .exit_port = true
+	};
 	struct fuzz *f = calloc(1, sizeof(*f));
 	struct error err = { 0 };
 

@@ -15,6 +15,7 @@
 #include "dev/held.h"
 #include "dev/i8042.h"
 #include "dev/pcports.h"
+#include "dev/report.h"
 #include "dev/serial.h"
 #include "pci/host.h"
 #include "pci/piix.h"
@@ -133,6 +134,7 @@ static int build_legacy(struct board *board, struct error *err)
 		.taken = lines_taken,
 		.nr_taken = sizeof(lines_taken) / sizeof(lines_taken[0]),
 	};
+	const struct report_config report_config = { .exit = board->config.exit_port };
 	const struct placement table[] = {
 		{ "kernel", &held_type, &kernel_config },
 		{ "i8042", &i8042_type, NULL, .at = { PIO(0x60), PIO(0x64) }, .irqs = { 1, 12 } },
@@ -145,6 +147,8 @@ static int build_legacy(struct board *board, struct error *err)
 		{ "serial3", &serial_type, &serial_config, .at = { PIO(0x2e8) }, .irqs = { 3 } },
 		{ "acpi-pm", &acpi_pm_type, NULL,
 			.at = { PIO(PM_EVENT), PIO(PM_CONTROL), PIO(PM_TIMER), PIO(PM_RESET) }, .irqs = { SCI } },
+		{ "pvpanic", &pvpanic_type, NULL, .at = { PIO(0x505) } },
+		{ "report", &report_type, &report_config, .at = { PIO(0xf4), PIO(0x3f0) } },
 		{ "pci", &pci_host_type, &host_config, .at = { PIO(PCI_ADDRESS), PIO(PCI_DATA), MMIO(LAYOUT_ECAM) } },
 	};
 

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* postmortem.c - what a guest was doing when it ended; see postmortem.h. */
+#include "machine/postmortem.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/say.h"
+#include "machine/machine.h"
+
+/* All of them are asked for; of many that do the same, the first tell enough. */
+#define VCPUS 16
+
+struct search {
+	const struct vcpu_trap *trap;
+	const char *name;
+};
+
+static void match(struct region *region, void *arg)
+{
+	struct search *search = arg;
+	const struct device *dev = region->owner;
+
+	if (dev && search->trap->addr - region->base < region->size)
+		search->name = dev->name;
+}
+
+static void print_traps(struct machine *m, const struct vcpu *vcpu, FILE *out)
+{
+	uint64_t n = vcpu->nr_traps < VCPU_TRAPS ? vcpu->nr_traps : VCPU_TRAPS;
+
+	fprintf(out, "  last traps of %" PRIu64 ", the latest last:%s\n", vcpu->nr_traps, n ? "" : " none");
+	for (uint64_t i = vcpu->nr_traps - n; i < vcpu->nr_traps; i++) {
+		const struct vcpu_trap *trap = &vcpu->traps[i % VCPU_TRAPS];
+		struct search search = { .trap = trap, .name = "nobody" };
+
+		bus_for_each(m->vm.bus, (enum space)trap->space, match, &search);
+		fprintf(out, "    %s %s %#" PRIx64 " (%s), %u byte%s: %#" PRIx64, trap->write ? "write" : "read ",
+			trap->space == SPACE_PIO ? "port" : "memory", trap->addr, search.name, trap->len,
+			trap->len == 1 ? "" : "s", trap->value);
+		if (trap->count > 1)
+			fprintf(out, " and %u more", trap->count - 1);
+		fprintf(out, "\n");
+	}
+}
+
+void postmortem(struct machine *m)
+{
+	size_t size = 0;
+	char *text = NULL;
+	FILE *out = open_memstream(&text, &size);
+
+	/* No memory: the line that tells of the end is all there is. */
+	if (!out)
+		return;
+	for (unsigned i = 0; i < m->kvm.nr_vcpus; i++) {
+		struct vcpu *vcpu = &m->kvm.vcpus[i];
+
+		if (i < VCPUS || vcpu->failed)
+			m->config.arch->kvm_describe(m->board, vcpu, vcpu->failed, out);
+		if (vcpu->failed)
+			print_traps(m, vcpu, out);
+	}
+	if (fclose(out) == 0)
+		say_text(text, size, SAY_MS);
+	free(text);
+}

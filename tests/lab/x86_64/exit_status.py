@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""examples/init.c runs a program in the guest and hands its status to the host; it says in time that it is ready."""
+
+import os
+import subprocess
+
+from bed import packages, ui
+
+CASES = {"zero": {"script": "exit 0", "status": 0}, "42": {"script": "exit 42", "status": 42},
+         "255": {"script": "exit 255", "status": 255}, "killed": {"script": "kill -9 $$", "status": 137},
+         "full": {"script": "exit 16", "status": 16, "kernel": "full"}}
+
+
+def build(folder):
+    """Makes the example, static; called once, on the host."""
+    source = os.path.join(packages.top(), "examples", "init.c")
+    target = os.path.join(folder, "lab", "x86_64", "example-init")
+    run = subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", target, source], text=True,
+                         stderr=subprocess.PIPE)
+    if run.returncode != 0:
+        raise ui.Failure("%s: %s" % (source, run.stderr.strip().splitlines()[0]))
+    global PROGRAM
+    with open(target, "rb") as file:
+        PROGRAM = file.read()
+    return []
+
+
+def test(t, script, status, kernel="cloud"):
+    test = ("#!/bin/busybox sh\necho @test runs\n%s\n" % script).encode()
+    guest = t.boot(files=[("example-init", PROGRAM), ("test", test)], kernel=kernel, append="rdinit=/example-init",
+                   options=("--exit-port", "--boot-timeout", "100", "--debug"))
+    guest.ends(status, 110)
+    t.check("@test runs" in guest.log(), "the program was not run")
+    t.check("ready after" in guest.log(), "the guest was not seen to be ready")
