@@ -29,8 +29,10 @@ struct guest_config {
 	const char *initrd;   /* NULL: none */
 	const char *params;   /* appended to the defaults; NULL: none */
 	bool no_default_params;
-	const char *boot; /* the way to start the kernel, by the name that arch.check() knows; NULL: the best */
-	uint64_t ram;     /* bytes */
+	const char *boot;      /* the way to start the kernel, by the name that arch.check() knows; NULL: the best */
+	uint64_t ram;          /* bytes */
+	struct memory *memory; /* backs all of it; NULL: anonymous memory is made */
+	bool ram_used;         /* that memory is not all zeros at the start */
 	unsigned cpus;
 	bool pci_test;            /* the test-only PCI function */
 	bool exit_port;           /* a status that the guest gives ends it */

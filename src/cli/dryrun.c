@@ -103,10 +103,15 @@ void dry_run_text(const struct machine *m, FILE *out)
 {
 	const struct guest_config *guest = &m->config.guest;
 	struct board_info info;
+	char backing[4200];
 
 	m->config.arch->info(m->board, &info);
+	backing_text(&m->config.backing, backing, sizeof(backing));
 	fprintf(out, "machine       %s, %u vCPU%s, %" PRIu64 " MiB of RAM\n", m->config.arch->name, guest->cpus,
 		guest->cpus == 1 ? "" : "s", guest->ram >> 20);
+	fprintf(out, "RAM from      %s\n", backing);
+	for (unsigned i = 0; m->config.host_cpus && i < guest->cpus; i++)
+		fprintf(out, "%-14svCPU %u on CPU %u\n", i ? "" : "host CPUs", i, m->config.host_cpus[i]);
 	if (guest->firmware)
 		print_firmware(guest, &info, out);
 	else
@@ -234,16 +239,29 @@ static json_t *firmware_json(const struct guest_config *guest, const struct boar
 		"size", (json_int_t)info->firmware_size, "entry", (json_int_t)info->entry);
 }
 
+/* The host CPU of each vCPU; empty where they are bound to none. */
+static json_t *host_cpus_json(const struct machine *m)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; m->config.host_cpus && i < m->config.guest.cpus; i++)
+		json_array_append_new(array, json_integer((json_int_t)m->config.host_cpus[i]));
+	return array;
+}
+
 int dry_run_json(const struct machine *m, FILE *out)
 {
 	const struct guest_config *guest = &m->config.guest;
 	struct board_info info;
+	char backing[4200];
 	json_t *root;
 	int r;
 
 	m->config.arch->info(m->board, &info);
-	root = json_pack("{s:s?, s:s, s:I, s:I, s:o?, s:o?, s:s?, s:s, s:o, s:o, s:o}", "name", m->config.name, "arch",
-		m->config.arch->name, "cpus", (json_int_t)guest->cpus, "ram", (json_int_t)guest->ram, "kernel",
+	backing_text(&m->config.backing, backing, sizeof(backing));
+	root = json_pack("{s:s?, s:s, s:I, s:I, s:s, s:o, s:o?, s:o?, s:s?, s:s, s:o, s:o, s:o}", "name",
+		m->config.name, "arch", m->config.arch->name, "cpus", (json_int_t)guest->cpus, "ram",
+		(json_int_t)guest->ram, "ram_from", backing, "host_cpus", host_cpus_json(m), "kernel",
 		kernel_json(guest, &info), "firmware", firmware_json(guest, &info), "initrd", guest->initrd, "cmdline",
 		info.cmdline, "bus", machine_bus_json(m), "devices", machine_devices_json(m), "pci",
 		machine_pci_json(m));

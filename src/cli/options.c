@@ -68,6 +68,7 @@ static int store(const struct option_spec *spec, const char *value, struct error
 		*(bool *)spec->target = true;
 		return 0;
 	case OPTION_STRING:
+	case OPTION_OPTIONAL:
 		*(const char **)spec->target = value;
 		return 0;
 	case OPTION_REPEAT:
@@ -136,6 +137,8 @@ static int parse_one(const struct option_spec *specs, int argc, char **argv, int
 	if (spec->kind == OPTION_FLAG) {
 		if (value)
 			return error_set(err, -EINVAL, "option '%s' takes no value", arg);
+	} else if (!value && spec->kind == OPTION_OPTIONAL) {
+		value = "";
 	} else if (!value) {
 		if (*i + 1 >= argc)
 			return error_set(err, -EINVAL, "option '%s' needs a value: %s", arg, spec->value);
@@ -172,6 +175,7 @@ int options_parse(const struct option_spec *specs, int argc, char **argv, int *r
 void options_help(const struct option_spec *specs, FILE *out)
 {
 	for (; specs->kind != OPTION_END; specs++) {
+		const char *between = specs->kind == OPTION_OPTIONAL ? "[=" : specs->value ? " " : "";
 		char left[WORD_MAX * 2];
 		int n;
 
@@ -179,9 +183,9 @@ void options_help(const struct option_spec *specs, FILE *out)
 			fprintf(out, "\n%s\n", specs->name);
 			continue;
 		}
-		n = snprintf(left, sizeof(left), "  %c%c%s --%s%s%s", specs->letter ? '-' : ' ',
-			specs->letter ? specs->letter : ' ', specs->letter ? "," : " ", specs->name,
-			specs->value ? " " : "", specs->value ? specs->value : "");
+		n = snprintf(left, sizeof(left), "  %c%c%s --%s%s%s%s", specs->letter ? '-' : ' ',
+			specs->letter ? specs->letter : ' ', specs->letter ? "," : " ", specs->name, between,
+			specs->value ? specs->value : "", specs->kind == OPTION_OPTIONAL ? "]" : "");
 		fprintf(out, "%-28s%s%s\n", left, n > 27 ? "\n                            " : "", specs->help);
 	}
 }

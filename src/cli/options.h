@@ -11,7 +11,17 @@
 
 #include "core/error.h"
 
-enum option_kind { OPTION_GROUP, OPTION_FLAG, OPTION_STRING, OPTION_REPEAT, OPTION_COUNT, OPTION_SIZE, OPTION_END };
+/* An OPTIONAL's value is a string that only --name=VALUE gives; without one it is "". */
+enum option_kind {
+	OPTION_GROUP,
+	OPTION_FLAG,
+	OPTION_STRING,
+	OPTION_OPTIONAL,
+	OPTION_REPEAT,
+	OPTION_COUNT,
+	OPTION_SIZE,
+	OPTION_END
+};
 
 /* The values of an option that may be given more than once, in the order of the command line. */
 #define OPTION_VALUES 32

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "arch/find_kernel.h"
+#include "cli/host_options.h"
 #include "cli/options.h"
 #include "core/json.h"
 #include "core/word.h"
@@ -14,6 +15,7 @@
 struct run_options {
 	struct machine_config machine;
 	const char *console;
+	struct host_options host;
 	struct option_values place;
 	const char *stats;
 	bool dry_run, json, help;
@@ -54,6 +56,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		OPTION_CPUS(m),
 		{ OPTION_STRING, 0, "name", "NAME", "the guest's name, in messages", &m->name },
 		OPTION_PLACE(&o->place),
+		OPTIONS_HOST(&o->host),
 		{ OPTION_GROUP, 0, "Console:", NULL, NULL, NULL },
 		{ OPTION_STRING, 0, "console", "KIND",
 			"serial: this terminal is the guest's first serial port (default)", &o->console },
@@ -147,6 +150,8 @@ static int check(struct run_options *o, struct error *err)
 	o->machine.guest.place = o->place.text;
 	o->machine.guest.nr_place = o->place.n;
 	o->machine.dry_run = o->dry_run;
+	if (host_options_apply(&o->host, &o->machine, err))
+		return err->status ? err->status : STATUS_HOST;
 	if (o->machine.guest.firmware)
 		return check_firmware(&o->machine.guest, err);
 	if (!o->machine.guest.kernel) {
@@ -248,6 +253,7 @@ int cmd_run(int argc, char **argv, struct error *err)
 	status = check(&o, err);
 	if (status == STATUS_OK)
 		status = run_with_stats(&o, err);
+	host_options_free(&o.host);
 	if (err->text[0] && o.machine.name)
 		error_prefix(err, 0, "guest '%s'", o.machine.name);
 	return status;

@@ -96,8 +96,8 @@ void kvm_take_irqs(struct kvm *kvm);
 
 /* Makes `n` vCPUs and maps their shared pages; no thread yet. */
 int kvm_make_vcpus(struct kvm *kvm, unsigned n, struct error *err) __attribute__((warn_unused_result));
-/* Starts and ends their threads; they begin parked. */
-int kvm_start_vcpus(struct kvm *kvm, struct error *err) __attribute__((warn_unused_result));
+/* Starts and ends their threads; they begin parked, each bound to its one of `host_cpus` where that is not NULL. */
+int kvm_start_vcpus(struct kvm *kvm, const unsigned *host_cpus, struct error *err) __attribute__((warn_unused_result));
 void kvm_join_vcpus(struct kvm *kvm);
 
 /* Serves what the kernel has queued of posted writes. From any registered thread, never inside a handler. */

@@ -9,6 +9,7 @@
 #include "kvm/kvm.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -257,22 +258,51 @@ void kvm_join_vcpus(struct kvm *kvm)
 	}
 }
 
-int kvm_start_vcpus(struct kvm *kvm, struct error *err)
+static int bind_vcpu(struct vcpu *vcpu, unsigned cpu, struct error *err)
 {
-	for (unsigned i = 0; i < kvm->nr_vcpus; i++) {
-		struct vcpu *vcpu = &kvm->vcpus[i];
-		int r;
+	size_t size = CPU_ALLOC_SIZE(cpu + 1);
+	cpu_set_t *set = CPU_ALLOC(cpu + 1);
+	int r = ENOMEM;
 
-		vcpu->runner.kick = kick;
-		vcpu->runner.complete = complete;
-		run_join(&kvm->vm->run, &vcpu->runner);
-		r = thread_start(&vcpu->thread, vcpu->name, vcpu_thread, vcpu);
-		if (r) {
-			run_leave(&kvm->vm->run, &vcpu->runner);
-			kvm_join_vcpus(kvm);
-			return error_set(err, r, "cannot start vCPU %u's thread: %s", i, strerror(-r));
-		}
-		__atomic_store_n(&vcpu->started, true, __ATOMIC_RELEASE);
+	if (set) {
+		CPU_ZERO_S(size, set);
+		CPU_SET_S(cpu, size, set);
+		r = pthread_setaffinity_np(vcpu->thread, size, set);
+		CPU_FREE(set);
 	}
+	if (r)
+		error_set(err, -r, "cannot bind vCPU %u to host CPU %u: %s", vcpu->index, cpu,
+			r == EINVAL ? "it is offline, or not ours to use" : strerror(r));
+	return -r;
+}
+
+static int start_vcpu(struct vcpu *vcpu, struct error *err)
+{
+	struct run *run = &vcpu->kvm->vm->run;
+	int r;
+
+	vcpu->runner.kick = kick;
+	vcpu->runner.complete = complete;
+	run_join(run, &vcpu->runner);
+	r = thread_start(&vcpu->thread, vcpu->name, vcpu_thread, vcpu);
+	if (r) {
+		run_leave(run, &vcpu->runner);
+		return error_set(err, r, "cannot start vCPU %u's thread: %s", vcpu->index, strerror(-r));
+	}
+	__atomic_store_n(&vcpu->started, true, __ATOMIC_RELEASE);
 	return 0;
+}
+
+int kvm_start_vcpus(struct kvm *kvm, const unsigned *host_cpus, struct error *err)
+{
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < kvm->nr_vcpus; i++) {
+		r = start_vcpu(&kvm->vcpus[i], err);
+		if (r == 0 && host_cpus)
+			r = bind_vcpu(&kvm->vcpus[i], host_cpus[i], err);
+	}
+	if (r)
+		kvm_join_vcpus(kvm);
+	return r;
 }

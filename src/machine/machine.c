@@ -112,13 +112,27 @@ static void vm_down(struct machine *m)
 
 static int memory_up(struct machine *m, struct error *err)
 {
-	return m->config.arch->create(&m->vm, &m->config.guest, &m->board, err);
+	struct guest_config *guest = &m->config.guest;
+	int r = backing_check(&m->config.backing, guest->ram, err);
+
+	/* A dry run makes no file and takes no huge page. */
+	if (r == 0 && !m->config.dry_run)
+		r = backing_new(&m->config.backing, guest->ram, &m->ram, err);
+	if (r)
+		return r;
+	guest->memory = m->ram.memory;
+	guest->ram_used = m->ram.used;
+	r = m->config.arch->create(&m->vm, guest, &m->board, err);
+	if (r)
+		backing_free(&m->ram);
+	return r;
 }
 
 static void memory_down(struct machine *m)
 {
 	m->config.arch->destroy(m->board);
 	m->board = NULL;
+	backing_free(&m->ram);
 }
 
 static int console_up(struct machine *m, struct error *err)
@@ -261,7 +275,7 @@ static void quit(void *arg)
 
 static int threads_up(struct machine *m, struct error *err)
 {
-	return kvm_start_vcpus(&m->kvm, err);
+	return kvm_start_vcpus(&m->kvm, m->config.host_cpus, err);
 }
 
 static void threads_down(struct machine *m)
@@ -458,6 +472,7 @@ int machine_run(struct machine *m, struct error *err)
 	m->requested.arg = m;
 	m->vm.run.requested_arg = m;
 	m->vm.run.requested = requested;
+	backing_keep(&m->ram);
 	ends_await_boot(m);
 	run_resume(&m->vm.run);
 	loop_run(&m->vm.loop);

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "arch/arch.h"
+#include "core/backing.h"
 #include "core/status.h"
 #include "core/vm.h"
 #include "host/tty.h"
@@ -17,6 +18,8 @@
 
 struct machine_config {
 	struct guest_config guest;
+	struct backing_config backing; /* of its RAM */
+	const unsigned *host_cpus;     /* one a vCPU, to which its thread is bound; NULL: any */
 	const struct arch *arch;
 	const char *name;       /* in messages; NULL: none */
 	const char *kvm_device; /* "/dev/kvm" */
@@ -34,6 +37,7 @@ struct machine_config {
 struct machine {
 	struct machine_config config;
 	struct vm vm;
+	struct backing ram;
 	struct board *board;
 	struct kvm kvm;
 	struct chardev console;

@@ -3,59 +3,27 @@
 """What a start costs is what it was meant to cost: libraries, memory slots."""
 import os
 import re
-import select
 import subprocess
 import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
-sys.path.insert(0, os.path.join(HERE, "..", "bench"))
+import halted  # noqa: E402
 import smaps  # noqa: E402
-import startup  # noqa: E402
 import tap  # noqa: E402
 
 TRAPLINE, SHIM, SANITIZER = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), sys.argv[3]
 MIB = 64
 DIR = tempfile.TemporaryDirectory(prefix="trapline-start-")
-KERNEL = os.path.join(DIR.name, "kernel")
-with open(KERNEL, "wb") as file:
-    file.write(startup.kernel(startup.PAYLOAD))
+KERNEL = halted.kernel(DIR.name)
 
 # Each costs every start its mapping and its relocations: one that only an option needs is loaded by that option.
 LIBRARIES = {"libc.so.6", "ld-linux-x86-64.so.2", "liburcu-memb.so.8", "liburcu-common.so.8"}
 
 
-# The build's test runner has malloc() fill what it gives, and that makes all of it resident.
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "MALLOC_PERTURB_"}
-
-
-class Guest:
-    """One that has said its byte and halts, until the end of the block."""
-
-    def __init__(self, *args, env=None):
-        if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-            raise tap.Skip("no usable /dev/kvm")
-        self.process = subprocess.Popen([TRAPLINE, "run", "-k", KERNEL, "-m", str(MIB), *args], stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        env={**ENVIRONMENT, **(env or {})})
-
-    def __enter__(self):
-        assert select.select([self.process.stdout], [], [], 20)[0], "it says nothing"
-        assert self.process.stdout.read(1) == b"!", self.process.stderr.read().decode()
-        return self
-
-    def __exit__(self, *_):
-        self.end()
-
-    def end(self):
-        """Its standard error."""
-        self.process.terminate()
-        return self.process.communicate(timeout=20)[1].decode()
-
-    def proc(self, name):
-        with open("/proc/%d/%s" % (self.process.pid, name)) as proc:
-            return proc.read()
+def guest_of(*args, env=None):
+    return halted.Guest(TRAPLINE, KERNEL, "-m", str(MIB), *args, env=env)
 
 
 def no_sanitizer():
@@ -72,7 +40,7 @@ def test_libraries_that_the_program_names():
 
 def test_libraries_that_a_run_has_mapped():
     no_sanitizer()
-    with Guest() as guest:
+    with guest_of() as guest:
         mapped = {os.path.basename(path) for path in re.findall(r"(\S+\.so[.\d]*)$", guest.proc("maps"), re.M)}
     # liburcu-memb.so.8.0.0 is the file behind liburcu-memb.so.8.
     more = {name for name in mapped if not name.startswith(tuple(LIBRARIES))}
@@ -93,13 +61,13 @@ def test_json_without_its_library_is_told():
 def test_all_memory_slots_come_before_the_interrupt_controllers():
     no_sanitizer()
     for args, slots in (((), 1), (("-m", "5G", "--pci-test"), 2)):
-        with Guest(*args, env={"LD_PRELOAD": SHIM}) as guest:
+        with guest_of(*args, env={"LD_PRELOAD": SHIM}) as guest:
             text = guest.end()
         assert f"slots: {slots} before, 0 after" in text, text
 
 
 def test_guest_ram_is_aligned_for_huge_pages_and_asks_for_them():
-    with Guest() as guest:
+    with guest_of() as guest:
         ram = smaps.ram(smaps.parse(guest.proc("smaps")), MIB)
     assert len(ram) == 1 and ram[0].begin % (2 << 20) == 0, ram
     assert "hg" in ram[0].flags, ram[0].flags
@@ -107,7 +75,7 @@ def test_guest_ram_is_aligned_for_huge_pages_and_asks_for_them():
 
 def test_little_memory_beyond_the_guests():
     no_sanitizer()
-    with Guest() as one, Guest("-c", "9") as nine:
+    with guest_of() as one, guest_of("-c", "9") as nine:
         kib = [smaps.beyond(smaps.parse(guest.proc("smaps")), MIB) for guest in (one, nine)]
     assert kib[0]["resident"] <= 2560 and kib[0]["anonymous"] <= 512, kib
     assert kib[1]["resident"] - kib[0]["resident"] <= 8 * 100, kib

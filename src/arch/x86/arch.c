@@ -116,15 +116,12 @@ static void destroy(struct board *board)
 	free(board);
 }
 
-static int add_ram(struct board *board, const struct memory_range *range, struct error *err)
+/* One memory backs all of it, piece by piece. */
+static int add_ram(struct board *board, const struct memory_range *range, struct memory *memory, struct error *err)
 {
 	struct region *ram = &board->ram[board->nr_ram];
-	struct memory *memory;
-	int r = memory_new(range->size, &memory);
+	int r;
 
-	if (r)
-		return error_set(err, r, "no address space for %llu MiB of guest RAM: %s",
-			(unsigned long long)(range->size >> 20), strerror(-r));
 	*ram = (struct region){
 		.name = range->base ? "RAM above 4 GiB" : "RAM",
 		.kind = REGION_RAM,
@@ -132,9 +129,9 @@ static int add_ram(struct board *board, const struct memory_range *range, struct
 		.base = range->base,
 		.size = range->size,
 		.memory = memory,
+		.memory_offset = range->base ? LAYOUT_HOLE : 0,
 	};
 	r = bus_add(board->vm->bus, ram);
-	memory_put(memory); /* the region has its own reference now, or nobody has one */
 	if (r)
 		return error_set(err, r, "guest RAM at %#llx: %s", (unsigned long long)range->base, strerror(-r));
 	board->nr_ram++;
@@ -146,6 +143,7 @@ static int create(struct vm *vm, const struct guest_config *config, struct board
 	struct memory_range ranges[LAYOUT_RAM_RANGES];
 	unsigned n = layout_ram(config->ram, ranges);
 	struct board *board = calloc(1, sizeof(*board));
+	struct memory *memory = config->memory;
 	int r = 0;
 
 	if (!board)
@@ -153,8 +151,16 @@ static int create(struct vm *vm, const struct guest_config *config, struct board
 	board->vm = vm;
 	board->config = *config;
 	vm->ram_size = config->ram;
+	if (memory)
+		memory_get(memory);
+	else if ((r = memory_new(config->ram, &memory)))
+		error_set(err, r, "no address space for %llu MiB of guest RAM: %s",
+			(unsigned long long)(config->ram >> 20), strerror(-r));
 	for (unsigned i = 0; r == 0 && i < n; i++)
-		r = add_ram(board, &ranges[i], err);
+		r = add_ram(board, &ranges[i], memory, err);
+	/* The regions have references of their own now, or nobody has one. */
+	if (memory)
+		memory_put(memory);
 	if (r) {
 		destroy(board);
 		return r;
@@ -201,7 +207,7 @@ static int load_kernel(struct board *board, struct error *err)
 		.cmdline = board->cmdline,
 		.map = map,
 		.nr_map = layout_map(board->config.ram, board_ecam(board), map),
-		.ram_is_zero = !board->loaded,
+		.ram_is_zero = !board->loaded && !board->config.ram_used,
 	};
 	int r = board_describe(board, &config.rsdp, err);
 

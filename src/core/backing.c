@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* backing.c - host memory for guest RAM other than plain anonymous memory, which is core/mem.c's. */
+#include "core/backing.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/memfd.h>
+#include <linux/mempolicy.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "core/mem.h"
+#include "core/status.h"
+
+#define NODES_MAX 1024
+
+#define MIB(bytes) ((unsigned long long)(bytes) >> 20)
+
+static int usage(struct error *err, int code)
+{
+	err->status = STATUS_USAGE;
+	return code;
+}
+
+/* ---- checks ---- */
+
+/* The pool of huge pages of that size; what `name` of it says, or -1 where the kernel has no such size. */
+static long long huge_pool(uint64_t page, const char *name)
+{
+	char path[128];
+	long long n = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/hugepages-%llukB/%s", (unsigned long long)page >> 10,
+		name);
+	file = fopen(path, "re");
+	if (!file)
+		return -1;
+	if (fscanf(file, "%lld", &n) != 1)
+		n = -1;
+	fclose(file);
+	return n;
+}
+
+static uint64_t default_huge_page(void)
+{
+	unsigned long long kib = 0;
+	char line[128];
+	FILE *file = fopen("/proc/meminfo", "re");
+
+	if (!file)
+		return 0;
+	while (!kib && fgets(line, sizeof(line), file))
+		(void)sscanf(line, "Hugepagesize: %llu kB", &kib);
+	fclose(file);
+	return kib << 10;
+}
+
+static int check_huge_size(struct backing_config *c, const char *option, uint64_t size, struct error *err)
+{
+	if (size % c->huge_page)
+		return usage(err, error_set(err, -EINVAL, "%s: RAM of %llu KiB is no multiple of a page of %llu MiB",
+					  option, (unsigned long long)size >> 10, MIB(c->huge_page)));
+	return 0;
+}
+
+static int check_hugetlbfs(struct backing_config *c, uint64_t size, struct error *err)
+{
+	struct statfs fs;
+
+	if (statfs(c->hugetlbfs, &fs))
+		return usage(err, error_set(err, -errno, "--hugetlbfs '%s': %s", c->hugetlbfs, strerror(errno)));
+	if ((unsigned long)fs.f_type != HUGETLBFS_MAGIC) {
+		error_set(err, -EINVAL, "--hugetlbfs '%s': not a hugetlbfs", c->hugetlbfs);
+		error_hint(err, "mount one: mount -t hugetlbfs none DIRECTORY");
+		return usage(err, -EINVAL);
+	}
+	c->huge_page = (uint64_t)fs.f_bsize;
+	return check_huge_size(c, "--hugetlbfs", size, err);
+}
+
+static int check_huge(struct backing_config *c, uint64_t size, struct error *err)
+{
+	if (!c->huge_page)
+		c->huge_page = default_huge_page();
+	if (!c->huge_page || huge_pool(c->huge_page, "nr_hugepages") < 0) {
+		error_set(err, -EINVAL, "--hugepages: this host has no pages of %llu KiB",
+			(unsigned long long)c->huge_page >> 10);
+		error_hint(err, "/sys/kernel/mm/hugepages lists those that it has");
+		return usage(err, -EINVAL);
+	}
+	return check_huge_size(c, "--hugepages", size, err);
+}
+
+/* An older file has to be one that RAM fits. `fd` is -1 where it is not open. */
+static int check_old_file(const char *path, int fd, uint64_t size, struct error *err)
+{
+	struct stat st;
+
+	if (fd < 0 ? stat(path, &st) : fstat(fd, &st))
+		return usage(err, error_set(err, -errno, "--mem-file '%s': %s", path, strerror(errno)));
+	if (!S_ISREG(st.st_mode))
+		return usage(err, error_set(err, -EINVAL, "--mem-file '%s': not a regular file", path));
+	if ((uint64_t)st.st_size != size) {
+		error_set(err, -EINVAL, "--mem-file '%s': %llu bytes, but RAM has %llu", path,
+			(unsigned long long)st.st_size, (unsigned long long)size);
+		error_hint(err, "name its size by -m, or remove it");
+		return usage(err, -EINVAL);
+	}
+	return 0;
+}
+
+int backing_check(struct backing_config *c, uint64_t size, struct error *err)
+{
+	char path[64];
+	int r = 0;
+
+	if (!!c->file + !!c->hugetlbfs + c->huge > 1)
+		return usage(
+			err, error_set(err, -EINVAL, "--mem-file, --hugetlbfs and --hugepages exclude each other"));
+	if (c->hugetlbfs)
+		r = check_hugetlbfs(c, size, err);
+	else if (c->huge)
+		r = check_huge(c, size, err);
+	else if (c->file && access(c->file, F_OK) == 0)
+		r = check_old_file(c->file, -1, size, err);
+	if (r || !c->bind)
+		return r;
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%u", c->node);
+	if (c->node >= NODES_MAX || access(path, F_OK))
+		return usage(err, error_set(err, -EINVAL, "--numa-node %u: this host has no such node", c->node));
+	return 0;
+}
+
+/* ---- mappings ---- */
+
+static void unmap(struct memory *mem)
+{
+	munmap(mem->host, mem->size);
+	free(mem);
+}
+
+/* Maps the whole of it. -errno. */
+static int map(int fd, uint64_t size, int flags, struct memory **out)
+{
+	struct memory *mem = calloc(1, sizeof(*mem));
+	void *host = mem ? mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0) : MAP_FAILED;
+	int r = -errno;
+
+	if (host == MAP_FAILED) {
+		free(mem);
+		return mem ? r : -ENOMEM;
+	}
+	*mem = (struct memory){ .host = host, .size = size, .refs = 1, .release = unmap };
+	*out = mem;
+	return 0;
+}
+
+/* Too few huge pages is the usual reason, and the kernel only says "Cannot allocate memory". */
+static int no_huge_pages(const struct backing_config *c, const char *option, uint64_t size, int r, struct error *err)
+{
+	long long unused = huge_pool(c->huge_page, "free_hugepages");
+
+	if (r != -ENOMEM)
+		return error_set(err, r, "%s: %s", option, strerror(-r));
+	error_set(err, r, "%s: %llu pages of %llu MiB are needed, %lld are free", option,
+		(unsigned long long)(size / c->huge_page), MIB(c->huge_page), unused > 0 ? unused : 0);
+	error_hint(err, "as root: echo NUMBER >/sys/kernel/mm/hugepages/hugepages-%llukB/nr_hugepages",
+		(unsigned long long)c->huge_page >> 10);
+	return r;
+}
+
+/* The pages are reserved by mmap(), so that a guest never meets their lack. */
+static int map_huge(const struct backing_config *c, uint64_t size, struct memory **out, struct error *err)
+{
+	int bits = __builtin_ctzll(c->huge_page);
+	int r = map(-1, size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | bits << MAP_HUGE_SHIFT, out);
+
+	return r ? no_huge_pages(c, "--hugepages", size, r, err) : 0;
+}
+
+static int map_hugetlbfs(const struct backing_config *c, uint64_t size, struct memory **out, struct error *err)
+{
+	char path[4096];
+	int fd, r;
+
+	if (snprintf(path, sizeof(path), "%s/trapline-XXXXXX", c->hugetlbfs) >= (int)sizeof(path))
+		return usage(err, error_set(err, -ENAMETOOLONG, "--hugetlbfs: %s", strerror(ENAMETOOLONG)));
+	fd = mkostemp(path, O_CLOEXEC);
+	if (fd < 0)
+		return error_set(
+			err, -errno, "--hugetlbfs '%s': cannot make a file: %s", c->hugetlbfs, strerror(errno));
+	/* Nobody else needs its name, and without it the pages are free again however we end. */
+	unlink(path);
+	r = ftruncate(fd, (off_t)size) ? -errno : map(fd, size, MAP_SHARED, out);
+	close(fd);
+	return r ? no_huge_pages(c, "--hugetlbfs", size, r, err) : 0;
+}
+
+/*
+ * A new file gets all its blocks now: a disk that is full later would kill us at the guest's first touch of a page. File
+ * systems that cannot do that get a sparse one.
+ */
+static int fill_file(int fd, uint64_t size)
+{
+	int r;
+
+	do
+		r = fallocate(fd, 0, 0, (off_t)size);
+	while (r && errno == EINTR);
+	if (r && (errno == EOPNOTSUPP || errno == ENOSYS))
+		r = ftruncate(fd, (off_t)size);
+	return r ? -errno : 0;
+}
+
+static int map_file(const struct backing_config *c, uint64_t size, struct backing *b, struct error *err)
+{
+	int fd = open(c->file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600), r = 0;
+
+	if (fd >= 0) {
+		b->made = c->file;
+		r = fill_file(fd, size);
+	} else if (errno == EEXIST) {
+		fd = open(c->file, O_RDWR | O_CLOEXEC);
+		b->used = true;
+	}
+	if (fd < 0)
+		return usage(err, error_set(err, -errno, "--mem-file '%s': %s", c->file, strerror(errno)));
+	if (b->used && check_old_file(c->file, fd, size, err)) {
+		close(fd);
+		return -EINVAL;
+	}
+	if (r == 0)
+		r = map(fd, size, MAP_SHARED, &b->memory);
+	close(fd);
+	return r ? error_set(err, r, "--mem-file '%s': %llu MiB: %s", c->file, MIB(size), strerror(-r)) : 0;
+}
+
+static int bind_node(const struct memory *mem, unsigned node, struct error *err)
+{
+	unsigned long mask[NODES_MAX / (8 * sizeof(long))] = { 0 };
+
+	mask[node / (8 * sizeof(long))] = 1UL << node % (8 * sizeof(long));
+	/* The kernel takes one bit less than it is told. */
+	if (syscall(SYS_mbind, mem->host, mem->size, MPOL_BIND, mask, NODES_MAX + 1UL, 0))
+		return error_set(err, -errno, "--numa-node %u: %s", node, strerror(errno));
+	return 0;
+}
+
+/* Writes to one byte a page, as a kernel before Linux 5.14 wants it: what an older file holds stays. */
+static void touch(const struct memory *mem)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	for (uint64_t at = 0; at < mem->size; at += page)
+		__atomic_fetch_or((uint8_t *)mem->host + at, 0, __ATOMIC_RELAXED);
+}
+
+static int prefault(const struct memory *mem, struct error *err)
+{
+	int r;
+
+	do
+		r = madvise(mem->host, mem->size, MADV_POPULATE_WRITE) ? -errno : 0;
+	while (r == -EINTR || r == -EAGAIN);
+	if (r == -EINVAL) {
+		touch(mem);
+		r = 0;
+	}
+	/* EFAULT is what a touch would have been a SIGBUS for. */
+	return r ? error_set(err, r, "--prefault: the host has no %llu MiB for it: %s", MIB(mem->size), strerror(-r))
+		 : 0;
+}
+
+int backing_new(const struct backing_config *c, uint64_t size, struct backing *b, struct error *err)
+{
+	int r;
+
+	*b = (struct backing){ 0 };
+	if (c->file) {
+		r = map_file(c, size, b, err);
+	} else if (c->hugetlbfs) {
+		r = map_hugetlbfs(c, size, &b->memory, err);
+	} else if (c->huge) {
+		r = map_huge(c, size, &b->memory, err);
+	} else {
+		r = memory_new(size, &b->memory);
+		if (r)
+			error_set(err, r, "no address space for %llu MiB of guest RAM: %s", MIB(size), strerror(-r));
+	}
+	if (r == 0 && c->bind)
+		r = bind_node(b->memory, c->node, err);
+	if (r == 0 && c->prefault)
+		r = prefault(b->memory, err);
+	if (r)
+		backing_free(b);
+	return r;
+}
+
+void backing_keep(struct backing *b)
+{
+	b->made = NULL;
+}
+
+void backing_free(struct backing *b)
+{
+	if (b->memory)
+		memory_put(b->memory);
+	if (b->made)
+		unlink(b->made);
+	*b = (struct backing){ 0 };
+}
+
+void backing_text(const struct backing_config *c, char *text, size_t size)
+{
+	char node[32] = "";
+
+	if (c->bind)
+		snprintf(node, sizeof(node), ", from NUMA node %u", c->node);
+	if (c->file)
+		snprintf(text, size, "file %s", c->file);
+	else if (c->hugetlbfs || c->huge)
+		snprintf(text, size, "huge pages of %llu MiB%s%s", MIB(c->huge_page), c->hugetlbfs ? " from " : "",
+			c->hugetlbfs ? c->hugetlbfs : "");
+	else
+		snprintf(text, size, "anonymous memory");
+	snprintf(text + strlen(text), size - strlen(text), "%s%s", c->prefault ? ", filled at start" : "", node);
+}
