@@ -33,6 +33,8 @@ ROWS = collections.OrderedDict((
 MONITORS = ("trapline", "qemu-pc", "qemu-microvm")
 
 TRACING = "/sys/kernel/tracing"
+# KVM's own sums of the one guest that runs: exits of all kinds, most of which the kernel serves.
+SUMS = ("exits", "halt_exits", "halt_wait_ns", "pf_taken", "pf_fixed", "irq_injections", "signal_exits")
 HISTOGRAMS = (("kvm_userspace_exit", "reason,errno"), ("kvm_pio", "port"), ("kvm_mmio", "gpa"))
 
 # QEMU, as little of it as a machine has: no network, no display, no disk.
@@ -111,6 +113,7 @@ def script(plan):
         lines.append("echo \"$1hist:keys=%s:size=16384\" >%s/events/kvm/%s/trigger" % (keys, TRACING, event))
     lines.append("}")
     counters = "".join(" -c %s/events/kvm/%s/hist" % (TRACING, event) for event, _ in HISTOGRAMS)
+    counters += "".join(" -c /sys/kernel/debug/kvm/" + name for name in SUMS)
     for row, log, command in plan.cases:
         words = " ".join(shlex.quote(word) for word in command)
         counted = words
@@ -204,7 +207,7 @@ def parse(plan, text):
         word, _, rest = line.partition(" ")
         if word in ("@time", "@count"):
             kind = word
-            entry = results.setdefault(tuple(rest.split()), {"init": Counts(), "end": Counts(), "stats": ""})
+            entry = results.setdefault(tuple(rest.split()), {"init": Counts(), "end": Counts(), "kvm": {}, "stats": ""})
         elif word == "@mark" and kind == "@time":
             entry["seconds"] = int(rest.split()[0]) / 1e9
             entry["bytes"] = int(rest.split()[1])
@@ -212,6 +215,9 @@ def parse(plan, text):
             entry["ended"] = rest
         elif word in ("@at-mark", "@at-end") and "hitcount" in rest:
             entry["init" if word == "@at-mark" else "end"].add(rest)
+        elif word == "@at-mark":
+            name, value = rest.split()
+            entry["kvm"][name] = int(value)
         elif word == "@stats":
             entry["stats"] += rest
     for (row, log), result in results.items():
@@ -297,6 +303,7 @@ def as_json(results):
             "exits": result["init"].total,
             "reasons": dict(result["init"].reasons.most_common()),
             "devices": dict(result["init"].devices.most_common()),
+            "kvm": result["kvm"],
             "stats": result["stats"],
         } for key, result in rows.items()}
     return out

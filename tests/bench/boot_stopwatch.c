@@ -10,8 +10,8 @@
  *     @mark NANOSECONDS BYTES
  *     @end exit STATUS | @end signal NUMBER | @end late
  *
- * Each COUNTER is a file that is copied line by line, as `@at-mark LINE` when the mark was seen and as `@at-end LINE`
- * when the command has ended.
+ * Each COUNTER is a file of a trace point's histogram or of one number, which is copied line by line, as `@at-mark NAME
+ * LINE` when the mark was seen and as `@at-end NAME LINE` when the command has ended; NAME is the file's.
  */
 #include <errno.h>
 #include <poll.h>
@@ -26,7 +26,7 @@
 
 #include "boot_mark.h"
 
-#define COUNTERS    8
+#define COUNTERS    16
 #define BOOT_MS     60000
 #define POWEROFF_MS 2000
 
@@ -53,8 +53,8 @@ static void copy_counters(const char *when)
 			continue;
 		}
 		while (fgets(line, sizeof(line), file)) {
-			if (line[0] == '{')
-				printf("@%s %s", when, line);
+			if (line[0] == '{' || (line[0] >= '0' && line[0] <= '9'))
+				printf("@%s %s %s", when, strrchr(counters[i], '/') + 1, line);
 		}
 		fclose(file);
 	}
