@@ -61,10 +61,11 @@ static void add_region(struct region *region, void *arg)
 		return;
 	listing->reads += count.reads;
 	listing->writes += count.writes;
-	json_array_append_new(listing->array,
-		json_pack("{s:s?, s:s, s:s, s:o, s:b, s:o, s:o}", "device", dev ? dev->name : NULL, "name",
-			region->name, "space", space_name(region->space), "base", number(region->base), "posts",
-			(int)region->coalesced, "reads", number(count.reads), "writes", number(count.writes)));
+	json_array_append_new(
+		listing->array, json_pack("{s:s?, s:s, s:s, s:o, s:o, s:o, s:o}", "device", dev ? dev->name : NULL,
+					"name", region->name, "space", space_name(region->space), "base",
+					number(region->base), "posts", number(region->coalesced ? region->coalesce : 0),
+					"reads", number(count.reads), "writes", number(count.writes)));
 }
 
 /* Exits that were no access, by KVM's number for the reason (KVM_EXIT_*). */

@@ -86,6 +86,7 @@ static int watch(int fd, uint64_t begin)
 		text[have] = '\0';
 		if (!marked && strstr(text, "\n" BOOT_MARK)) {
 			printf("@mark %llu %zu\n", (unsigned long long)(at - begin), bytes);
+			usleep(BOOT_PAUSE_MS * 1000 / 10); /* the line's end has to leave the guest, too */
 			copy_counters("at-mark");
 			marked = 1;
 			limit = now() + POWEROFF_MS * 1000000ULL;
