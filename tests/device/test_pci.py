@@ -108,8 +108,7 @@ def test_absent_functions_are_all_ones_by_both_ways():
             assert set(m.reads("mmio", [config.at(devfn, 0) for devfn in absent], size)) == {ONES[size]}
             assert {value for devfn in absent for value in config.by_ports(devfn, [0], size)} == {ONES[size]}
         # Of other buses there is nothing at all, and writing to them does nothing.
-        buses = m.region("PCI ECAM")[1]["size"] >> 20
-        assert set(m.reads("mmio", [config.ecam + (bus << 20) for bus in range(1, buses)], 4)) == {ONES[4]}
+        assert set(m.reads("mmio", [config.ecam + (bus << 20) for bus in range(1, 16)], 4)) == {ONES[4]}
         before = config.by_ecam(config.functions[0], range(0, 256, 4), 4)
         for bus in range(1, 256):
             m.outl(0xCF8, 1 << 31 | bus << 16)
