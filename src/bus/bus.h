@@ -70,10 +70,14 @@ struct region {
 	enum region_kind kind;
 	enum space space;
 	uint64_t base;
-	uint64_t size;         /* bytes, at least 1; base + size - 1 does not wrap */
-	uint8_t widths;        /* WIDTH_*; 0 means WIDTH_ANY; those beyond `size` do not count */
-	bool live;             /* decoded by the map; written by the bus under its edit lock */
-	bool coalesce;         /* writes may be posted: the hypervisor may queue them and deliver later, in order */
+	uint64_t size;  /* bytes, at least 1; base + size - 1 does not wrap */
+	uint8_t widths; /* WIDTH_*; 0 means WIDTH_ANY; those beyond `size` do not count */
+	bool live;      /* decoded by the map; written by the bus under its edit lock */
+	/*
+	 * Writes to so many bytes from the start may be posted: the hypervisor may queue them and deliver them later, in
+	 * order, and before any other access. 0: none. Written before the region is live.
+	 */
+	uint32_t coalesce;
 	trap_fn *fn;           /* TRAP: required. ROM: writes; may be NULL */
 	void *dev;             /* fn's first argument */
 	pthread_mutex_t *lock; /* held around fn; NULL: fn says in a comment what protects it */

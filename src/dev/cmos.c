@@ -529,6 +529,8 @@ static int cmos_create(struct vm *vm, const char *name, const void *config, stru
 		return error_set(err, -ENOMEM, "%s: no memory", name);
 	device_init(&cmos->dev, &cmos_type, vm, name);
 	device_region(&cmos->dev, &cmos->region, "rtc", 2, WIDTH_1, cmos_trap);
+	/* The index is a latch: nothing follows from it before the data register is asked. */
+	cmos->region.coalesce = 1;
 	device_irq(&cmos->dev, &cmos->irq, "rtc", c ? c->trigger : IRQ_EDGE);
 	timer_init(&cmos->timer, &vm->clock, cmos_timer, cmos, &cmos->dev.lock);
 	if (c)

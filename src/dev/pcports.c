@@ -67,7 +67,7 @@ static int post_create(struct vm *vm, const char *name, const void *config, stru
 
 	if (rc)
 		return rc;
-	port->region.coalesce = true;
+	port->region.coalesce = 1;
 	*out = &port->dev;
 	return 0;
 }

@@ -111,7 +111,7 @@ static void doorbell_del(struct bus_listener *listener, struct region *region, s
 static struct kvm_coalesced_mmio_zone zone_of(const struct region *region)
 {
 	return (struct kvm_coalesced_mmio_zone){
-		.addr = region->base, .size = (uint32_t)region->size, .pio = region->space == SPACE_PIO
+		.addr = region->base, .size = region->coalesce, .pio = region->space == SPACE_PIO
 	};
 }
 
@@ -120,7 +120,7 @@ static int coalesce_add(struct bus_listener *listener, struct region *region)
 	struct kvm *kvm = kvm_of(listener);
 	struct kvm_coalesced_mmio_zone zone = zone_of(region);
 
-	if (!kvm->ring_page || (zone.pio && !kvm->ring_pio) || region->size > UINT32_MAX)
+	if (!kvm->ring_page || (zone.pio && !kvm->ring_pio))
 		return -ENOTSUP;
 	if (ioctl(kvm->fd, KVM_REGISTER_COALESCED_MMIO, &zone))
 		return -errno;

@@ -136,6 +136,8 @@ static void declare_regions(struct pci_host *host)
 
 	if (host->config.ports) {
 		device_region(dev, &host->address, "PCI config address", 4, WIDTH_4, address_trap);
+		/* A latch: nothing follows from a write before the data register is asked, and that drains what is posted. */
+		host->address.coalesce = 4;
 		device_region(dev, &host->data, "PCI config data", 4, WIDTH_1 | WIDTH_2 | WIDTH_4, data_trap);
 	}
 	if (host->config.buses) {

@@ -219,7 +219,7 @@ static void test_post(void **state)
 	struct rig *rig = rig_new(0);
 
 	rig_add(rig, &post_type, NULL);
-	assert_true(rig->dev->regions[0]->coalesce);
+	assert_int_equal(rig->dev->regions[0]->coalesce, 1);
 	rig_write(rig, 0, 0, 1, 0x42);
 	assert_int_equal(rig_read(rig, 0, 0, 1), 0x42);
 	rig_restore(rig);

@@ -264,7 +264,7 @@ static void coalescing_follows_and_may_fail(void **state)
 	static struct chip a;
 
 	chip_init(&a, "a", SPACE_MMIO, 0x1000, 0x1000, WIDTH_ANY);
-	a.region.coalesce = true;
+	a.region.coalesce = 1;
 	assert_int_equal(bus_add(bus, &a.region), 0);
 	move(&a.region, 0x2000);
 	bus_remove(bus, &a.region);
@@ -345,7 +345,7 @@ static void listener_that_comes_late_gets_the_map_replayed(void **state)
 
 	assert_int_equal(bus_listen(bus, NULL), 0);
 	chip_init(&a, "a", SPACE_MMIO, 0x1000, 0x1000, WIDTH_ANY);
-	a.region.coalesce = true;
+	a.region.coalesce = 1;
 	assert_int_equal(bus_add(bus, &a.region), 0);
 	assert_int_equal(bus_arm(bus, &a.region, &bell), 0);
 	assert_int_equal(bus_add(bus, &ram), 0);

@@ -486,6 +486,9 @@ static void test_host_without(void **state)
 	config.buses = 0;
 	assert_int_equal(pci_host_type.create(&bed->vm, "x", &config, &dev, &err), 0);
 	assert_int_equal(dev->nr_regions, 2);
+	/* Of the two ports only the latch's writes may be posted: those to the data register do things. */
+	assert_int_equal(dev->regions[0]->coalesce, 4);
+	assert_int_equal(dev->regions[1]->coalesce, 0);
 	pci_host_type.destroy(dev);
 	config.buses = 1;
 	config.ports = false;
