@@ -74,9 +74,11 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		{ OPTION_GROUP, 0, "To look inside:", NULL, NULL, NULL },
 		{ OPTION_FLAG, 0, "dry-run", NULL, "print the machine that would be built, and run nothing",
 			&o->dry_run },
-		{ OPTION_FLAG, 0, "json", NULL, "with --dry-run: as JSON", &o->json },
+		{ OPTION_FLAG, 0, "json", NULL, "with --dry-run or --timings: as JSON", &o->json },
 		{ OPTION_FLAG, 0, "debug", NULL, "tell of stages and resets, and at the end of traps, on stderr",
 			&m->debug },
+		{ OPTION_FLAG, 0, "timings", NULL,
+			"tell at the first entry what each stage of the start took, on stderr", &m->timings.wanted },
 		{ OPTION_STRING, 0, "stats", "FILE", "write at the end which device each exit went to, as JSON",
 			&o->stats },
 		OPTION_PCI_TEST(m),
@@ -125,6 +127,25 @@ static int check_firmware(const struct guest_config *guest, struct error *err)
 	return STATUS_OK;
 }
 
+/* Options that tell of the machine or its run. */
+static int check_telling(struct run_options *o, struct error *err)
+{
+	bool timings = o->machine.timings.wanted;
+
+	if (o->json && !o->dry_run && !timings) {
+		error_set(err, -EINVAL, "--json goes with --dry-run or --timings");
+		return usage_error(err);
+	}
+	if ((o->stats || timings) && o->dry_run) {
+		error_set(err, -EINVAL, "--%s tells of a run; --dry-run is none", o->stats ? "stats" : "timings");
+		return usage_error(err);
+	}
+	o->machine.timings.json = o->json;
+	if (((o->json && o->dry_run) || o->stats) && json_load(err))
+		return err->status = STATUS_HOST;
+	return STATUS_OK;
+}
+
 static int check(struct run_options *o, struct error *err)
 {
 	static const char *const consoles[] = { "serial", NULL };
@@ -137,16 +158,8 @@ static int check(struct run_options *o, struct error *err)
 			error_hint(err, "did you mean '%s'?", nearest);
 		return usage_error(err);
 	}
-	if (o->json && !o->dry_run) {
-		error_set(err, -EINVAL, "--json goes with --dry-run");
-		return usage_error(err);
-	}
-	if (o->stats && o->dry_run) {
-		error_set(err, -EINVAL, "--stats tells of a run; --dry-run is none");
-		return usage_error(err);
-	}
-	if ((o->json || o->stats) && json_load(err))
-		return STATUS_HOST;
+	if (check_telling(o, err))
+		return err->status;
 	o->machine.guest.place = o->place.text;
 	o->machine.guest.nr_place = o->place.n;
 	o->machine.dry_run = o->dry_run;
@@ -246,8 +259,10 @@ int cmd_run(int argc, char **argv, struct error *err)
 		},
 		.console = "serial",
 	};
-	int status = parse(&o, argc, argv, err);
+	int status;
 
+	timings_begin(&o.machine.timings);
+	status = parse(&o, argc, argv, err);
 	if (status != STATUS_OK || o.help)
 		return status;
 	status = check(&o, err);

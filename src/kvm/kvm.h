@@ -41,6 +41,7 @@ struct vcpu {
 	struct kvm_run *run; /* shared with the kernel; mapped run_size bytes */
 	pthread_t thread;
 	bool started;
+	bool entered;                   /* the guest, at least once */
 	uint64_t exits;                 /* to user space */
 	uint64_t interrupted;           /* KVM_RUN returned, but asked for nothing */
 	uint64_t reasons[VCPU_REASONS]; /* of the exits, by KVM_EXIT_* */
@@ -58,6 +59,9 @@ struct kvm {
 	size_t run_size;
 	struct vcpu *vcpus;
 	unsigned nr_vcpus;
+	/* Called once, on the boot CPU's thread, before it first enters the guest; NULL: nobody. Set before the run. */
+	void (*first_entry)(void *arg);
+	void *first_entry_arg;
 	struct bus_listener listener;
 	uint64_t slots[KVM_SLOTS / 64]; /* bitmap of those in use; under the bus's edit lock */
 	unsigned max_slots;

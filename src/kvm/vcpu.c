@@ -194,6 +194,15 @@ static void complete(struct runner *runner)
 	while (enter_guest(vcpu));
 }
 
+static void first_entry(struct vcpu *vcpu)
+{
+	const struct kvm *kvm = vcpu->kvm;
+
+	vcpu->entered = true;
+	if (vcpu->index == 0 && kvm->first_entry)
+		kvm->first_entry(kvm->first_entry_arg);
+}
+
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *vcpu = arg;
@@ -206,6 +215,8 @@ static void *vcpu_thread(void *arg)
 		set_immediate_exit(vcpu, 0);
 		if (run_interrupted(vcpu->runner.run) && !run_enter(&vcpu->runner))
 			break;
+		if (!vcpu->entered)
+			first_entry(vcpu);
 		enter_guest(vcpu);
 	}
 	return NULL;

@@ -338,6 +338,7 @@ int machine_up(struct machine *m, const struct machine_config *config, struct er
 	m->config = *config;
 	m->tty.fd = -1;
 	err->status = 0;
+	timings_mark(&m->config.timings, "options");
 	for (; m->stages_up < NR_STAGES; m->stages_up++) {
 		const struct stage *stage = &stages[m->stages_up];
 
@@ -354,6 +355,7 @@ int machine_up(struct machine *m, const struct machine_config *config, struct er
 			machine_down(m);
 			return STATUS_QUIT;
 		}
+		timings_mark(&m->config.timings, stage->name);
 	}
 	return STATUS_OK;
 }
@@ -466,8 +468,30 @@ static void debug_traps(struct machine *m)
 		bus_for_each(m->vm.bus, (enum space)space, print_traps, m);
 }
 
+static void print_timings(void *arg)
+{
+	struct machine *m = arg;
+
+	timings_print(&m->config.timings);
+}
+
+/* On the boot CPU's thread, which does not wait for who reads. */
+static void first_entry(void *arg)
+{
+	struct machine *m = arg;
+
+	timings_mark(&m->config.timings, "entry");
+	loop_post(&m->vm.loop, &m->entered);
+}
+
 int machine_run(struct machine *m, struct error *err)
 {
+	if (m->config.timings.wanted) {
+		m->entered.fn = print_timings;
+		m->entered.arg = m;
+		m->kvm.first_entry_arg = m;
+		m->kvm.first_entry = first_entry;
+	}
 	m->requested.fn = handle_request;
 	m->requested.arg = m;
 	m->vm.run.requested_arg = m;

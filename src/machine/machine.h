@@ -15,6 +15,7 @@
 #include "host/tty.h"
 #include "kvm/kvm.h"
 #include "machine/ends.h"
+#include "machine/timings.h"
 
 struct machine_config {
 	struct guest_config guest;
@@ -27,6 +28,7 @@ struct machine_config {
 	unsigned boot_timeout;     /* seconds until the guest has to be ready; 0: any time */
 	unsigned shutdown_timeout; /* seconds from a signal to the guest's end */
 	bool debug;                /* tell of stages, resets and traps on stderr */
+	struct timings timings;    /* begun by the command */
 	bool dry_run;              /* build everything that needs no KVM, no terminal and no thread */
 	/* With dry_run: the clock stands until it is stepped, and the console's output goes to an fd of the caller's. */
 	bool device_test;
@@ -45,7 +47,7 @@ struct machine {
 	struct ends ends;
 	sigset_t old_signals;
 	void (*old_sigpipe)(int), (*old_sigxfsz)(int);
-	struct loop_work requested;
+	struct loop_work requested, entered;
 	enum run_reason ended; /* why the loop was left */
 	unsigned resets;
 	unsigned stages_up; /* how many stages are up */

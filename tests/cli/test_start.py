@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """What a start costs is what it was meant to cost: libraries, memory slots."""
+import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
@@ -79,6 +81,35 @@ def test_little_memory_beyond_the_guests():
         kib = [smaps.beyond(smaps.parse(guest.proc("smaps")), MIB) for guest in (one, nine)]
     assert kib[0]["resident"] <= 2560 and kib[0]["anonymous"] <= 512, kib
     assert kib[1]["resident"] - kib[0]["resident"] <= 8 * 100, kib
+
+
+STAGES = ["options", "host", "vm", "memory", "console", "board", "images", "devices", "kvm", "irqchip", "vcpus", "load",
+          "threads", "entry"]
+
+
+def test_timings_tell_of_every_stage():
+    begin = time.monotonic()
+    with guest_of("--timings", "--json") as guest:
+        wall = (time.monotonic() - begin) * 1e6
+        line = guest.process.stderr.readline().decode()
+    told = json.loads(line)
+    names = [stage["name"] for stage in told["stages"]]
+    assert [name for name in names if name in STAGES] == STAGES, names
+    total = sum(stage["us"] for stage in told["stages"])
+    assert abs(total - told["total_us"]) < 1, (total, told)
+    assert 0 < told["total_us"] < wall and 0 < told["before_cpu_us"] < wall, (told, wall)
+
+
+def test_timings_as_a_table():
+    with guest_of("--timings") as guest:
+        lines = [guest.process.stderr.readline().decode() for _ in range(len(STAGES) + 2)]
+    assert all(re.match(r"trapline: [a-z' ]+ +[0-9]+\.[0-9] us$", line) for line in lines), lines
+
+
+def test_timings_are_of_a_run():
+    done = subprocess.run([TRAPLINE, "run", "--dry-run", "--timings", "-k", KERNEL], capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 2 and "--timings tells of a run" in done.stderr, done
 
 
 if __name__ == "__main__":
