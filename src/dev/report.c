@@ -65,6 +65,7 @@ static void pvpanic_destroy(struct device *dev)
 const struct device_type pvpanic_type = {
 	.name = "pvpanic",
 	.acpi_hid = "QEMU0001",
+	.drivers = "QEMU0001", /* the platform device claims, by its own name */
 	.create = pvpanic_create,
 	.destroy = pvpanic_destroy,
 };
