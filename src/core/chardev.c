@@ -52,24 +52,25 @@ static bool chardev_is_master(int fd)
 	return ioctl(fd, TIOCGPTN, &number) == 0;
 }
 
-/* Decides how output is written; see the top. 0 or -errno. */
-static int chardev_open_out(struct chardev *dev)
+/* Decides how output to `fd` is written; see the top. 0 or -errno. */
+static int chardev_open_out(struct chardev *dev, int fd)
 {
-	int flags = fcntl(dev->out_fd, F_GETFL);
+	int flags = fcntl(fd, F_GETFL);
 	struct stat st;
 	bool tty;
 
-	if (flags < 0 || fstat(dev->out_fd, &st) < 0)
+	if (flags < 0 || fstat(fd, &st) < 0)
 		return -errno;
-	dev->write_fd = dev->out_fd;
+	dev->write_fd = fd;
+	dev->own_write_fd = false;
 	dev->chunk = CHARDEV_OUT_SIZE;
 	dev->socket = S_ISSOCK(st.st_mode);
-	tty = S_ISCHR(st.st_mode) && isatty(dev->out_fd);
+	tty = S_ISCHR(st.st_mode) && isatty(fd);
 	if (!(flags & O_NONBLOCK) && (tty || S_ISFIFO(st.st_mode))) {
-		int fd = chardev_is_master(dev->out_fd) ? -1 : chardev_reopen(dev->out_fd);
+		int anew = chardev_is_master(fd) ? -1 : chardev_reopen(fd);
 
-		if (fd >= 0) {
-			dev->write_fd = fd;
+		if (anew >= 0) {
+			dev->write_fd = anew;
 			dev->own_write_fd = true;
 		} else {
 			dev->chunk = tty ? CHARDEV_TTY_CHUNK : CHARDEV_PIPE_CHUNK;
@@ -77,12 +78,23 @@ static int chardev_open_out(struct chardev *dev)
 	}
 	if (dev->write_fd == dev->in_fd) {
 		/* epoll knows a file by descriptor and description: a second one to watch it by. */
-		dev->write_fd = fcntl(dev->out_fd, F_DUPFD_CLOEXEC, 3);
+		dev->write_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 		if (dev->write_fd < 0)
 			return -errno;
 		dev->own_write_fd = true;
 	}
+	dev->out_watch.fd = dev->write_fd;
 	return 0;
+}
+
+static void chardev_close_out(struct chardev *dev)
+{
+	if (dev->loop)
+		loop_unwatch(dev->loop, &dev->out_watch);
+	if (dev->own_write_fd && dev->write_fd >= 0)
+		close(dev->write_fd);
+	dev->own_write_fd = false;
+	dev->write_fd = -1;
 }
 
 static uint64_t chardev_now(void)
@@ -112,6 +124,22 @@ static ssize_t chardev_write(struct chardev *dev, const uint8_t *bytes, size_t n
 	return done < 0 ? -errno : done;
 }
 
+/* With the lock held: n bytes of the ring are done with, and stay in it as history. */
+static void chardev_retire(struct chardev *dev, size_t n)
+{
+	dev->out_head = (dev->out_head + n) % CHARDEV_OUT_SIZE;
+	dev->out_len -= n;
+	dev->out_kept += n;
+	if (dev->out_kept > CHARDEV_OUT_SIZE - dev->out_len)
+		dev->out_kept = CHARDEV_OUT_SIZE - dev->out_len;
+}
+
+/* With the lock held: nobody reads just now, and what is put waits for somebody as history. */
+static bool chardev_is_kept(const struct chardev *dev)
+{
+	return dev->keeps && (dev->out_fd < 0 || dev->out_dead);
+}
+
 /* With the lock held. */
 static void chardev_drop_output(struct chardev *dev)
 {
@@ -122,7 +150,10 @@ static void chardev_drop_output(struct chardev *dev)
 /* With the lock held: the write failed. A full disk may have room again; a reader that has gone stays away. */
 static void chardev_write_failed(struct chardev *dev, int rc)
 {
-	chardev_drop_output(dev);
+	if (dev->keeps)
+		chardev_retire(dev, dev->out_len);
+	else
+		chardev_drop_output(dev);
 	if (rc != -ENOSPC && rc != -EDQUOT && rc != -EFBIG)
 		dev->out_dead = true;
 }
@@ -157,19 +188,19 @@ static int chardev_drain(struct chardev *dev)
 		return -EAGAIN;
 
 	pthread_mutex_lock(&dev->lock);
-	if (done < 0) {
+	if (done < 0)
 		chardev_write_failed(dev, (int)done);
-	} else {
-		dev->out_head = (head + (size_t)done) % CHARDEV_OUT_SIZE;
-		dev->out_len -= (size_t)done;
-	}
+	else
+		chardev_retire(dev, (size_t)done);
 	if (!dev->out_len)
 		rc = 1;
 	tell = chardev_room_again(dev);
 	pthread_mutex_unlock(&dev->lock);
-	if (tell && dev->writable)
-		dev->writable(dev->writable_arg);
-	return rc;
+	if (!tell || !dev->writable)
+		return rc;
+	/* The chip may have had more to put. */
+	dev->writable(dev->writable_arg);
+	return 0;
 }
 
 /* On the loop's thread: writes while it may, then lets epoll say when to go on. */
@@ -334,13 +365,22 @@ static void chardev_input(struct chardev *dev)
 	pthread_mutex_unlock(&dev->lock);
 	if (paused || dev->in_eof)
 		loop_unwatch(dev->loop, &dev->in_watch);
-	if (paused)
+	/* Who has sent all may still read. */
+	if (dev->in_eof && dev->hangup && loop_watch(dev->loop, &dev->in_watch, EPOLLHUP))
+		dev->hangup(dev->hangup_arg);
+	else if (paused)
 		chardev_watch_stall(dev);
 }
 
 static void chardev_in_ready(void *arg, uint32_t events)
 {
-	chardev_input(arg);
+	struct chardev *dev = arg;
+
+	/* After the end of the input only the far end's going is watched. */
+	if (dev->in_eof && dev->hangup)
+		dev->hangup(dev->hangup_arg);
+	else
+		chardev_input(dev);
 }
 
 /* Starts to watch the input, or to read it where it cannot be watched. */
@@ -380,6 +420,9 @@ int chardev_init(struct chardev *dev, struct loop *loop, int in_fd, int out_fd)
 	int rc = 0;
 
 	*dev = (struct chardev){ .loop = loop, .in_fd = in_fd, .out_fd = out_fd, .write_fd = -1 };
+	dev->in_watch = (struct loop_watch){ .fd = in_fd, .fn = chardev_in_ready, .arg = dev };
+	dev->out_watch = (struct loop_watch){ .fd = -1, .fn = chardev_out_ready, .arg = dev };
+	dev->kick = (struct loop_work){ .fn = chardev_kicked, .arg = dev };
 	pthread_mutex_init(&dev->lock, NULL);
 	dev->out = malloc(CHARDEV_OUT_SIZE);
 	if (!dev->out) {
@@ -390,10 +433,7 @@ int chardev_init(struct chardev *dev, struct loop *loop, int in_fd, int out_fd)
 		timer_init(&dev->in_stall, loop->clock, chardev_stalled, dev, NULL);
 	dev->in_tty = in_fd >= 0 && isatty(in_fd);
 	if (out_fd >= 0)
-		rc = chardev_open_out(dev);
-	dev->in_watch = (struct loop_watch){ .fd = in_fd, .fn = chardev_in_ready, .arg = dev };
-	dev->out_watch = (struct loop_watch){ .fd = dev->write_fd, .fn = chardev_out_ready, .arg = dev };
-	dev->kick = (struct loop_work){ .fn = chardev_kicked, .arg = dev };
+		rc = chardev_open_out(dev, out_fd);
 	dev->gather = (struct loop_watch){ .fd = -1, .fn = chardev_gathered, .arg = dev };
 	if (loop && out_fd >= 0)
 		chardev_make_gather(dev);
@@ -407,6 +447,92 @@ int chardev_init(struct chardev *dev, struct loop *loop, int in_fd, int out_fd)
 	return rc;
 }
 
+void chardev_keep(struct chardev *dev)
+{
+	dev->keeps = true;
+	if (dev->loop)
+		chardev_make_gather(dev);
+}
+
+/* With the lock held: what was written before goes out once more, as far as there is any. */
+static void chardev_replay(struct chardev *dev)
+{
+	size_t n = dev->out_kept < CHARDEV_HISTORY ? dev->out_kept : CHARDEV_HISTORY, skip = 0;
+	size_t begin = (dev->out_head + CHARDEV_OUT_SIZE - n) % CHARDEV_OUT_SIZE;
+
+	/* Cut in the middle of a line, which might be that of an escape sequence: from the next one on. */
+	if (n < dev->out_kept || n == CHARDEV_HISTORY) {
+		while (skip < n && dev->out[(begin + skip) % CHARDEV_OUT_SIZE] != '\n')
+			skip++;
+		skip = skip < n ? skip + 1 : 0;
+	}
+	dev->out_head = (begin + skip) % CHARDEV_OUT_SIZE;
+	dev->out_len += n - skip;
+	dev->out_kept -= n - skip;
+}
+
+int chardev_attach_in(struct chardev *dev, int fd)
+{
+	int rc;
+
+	chardev_detach_in(dev);
+	dev->in_watch.fd = fd;
+	rc = loop_watch(dev->loop, &dev->in_watch, EPOLLIN);
+	if (rc)
+		return rc;
+	dev->in_fd = fd;
+	dev->in_tty = isatty(fd);
+	dev->in_eof = dev->in_always = false;
+	return 0;
+}
+
+int chardev_attach_out(struct chardev *dev, int fd)
+{
+	int rc;
+
+	chardev_detach_out(dev);
+	rc = chardev_open_out(dev, fd);
+	if (rc) {
+		chardev_close_out(dev);
+		return rc;
+	}
+	pthread_mutex_lock(&dev->lock);
+	dev->out_fd = fd;
+	dev->out_dead = false;
+	chardev_replay(dev);
+	pthread_mutex_unlock(&dev->lock);
+	chardev_output(dev);
+	return 0;
+}
+
+void chardev_detach_in(struct chardev *dev)
+{
+	if (dev->in_fd < 0)
+		return;
+	loop_unwatch(dev->loop, &dev->in_watch);
+	timer_cancel(&dev->in_stall);
+	pthread_mutex_lock(&dev->lock);
+	dev->in_paused = dev->in_stuck = false;
+	pthread_mutex_unlock(&dev->lock);
+	dev->in_fd = -1;
+}
+
+void chardev_detach_out(struct chardev *dev)
+{
+	bool tell;
+
+	if (dev->write_fd < 0)
+		return;
+	chardev_close_out(dev);
+	pthread_mutex_lock(&dev->lock);
+	dev->out_fd = -1;
+	chardev_retire(dev, dev->out_len);
+	tell = chardev_room_again(dev);
+	pthread_mutex_unlock(&dev->lock);
+	if (tell && dev->writable)
+		dev->writable(dev->writable_arg);
+}
+
 static int64_t chardev_now_ms(void)
 {
 	return (int64_t)(chardev_now() / 1000000);
@@ -414,20 +540,21 @@ static int64_t chardev_now_ms(void)
 
 void chardev_flush(struct chardev *dev, int timeout_ms)
 {
-	int64_t end = chardev_now_ms() + timeout_ms;
+	int64_t begin = chardev_now_ms(), moved = begin, now;
 	int rc;
 
 	if (!dev->out || dev->write_fd < 0)
 		return;
 	while ((rc = chardev_drain(dev)) != 1) {
 		struct pollfd pfd = { .fd = dev->write_fd, .events = POLLOUT };
-		int64_t left = end - chardev_now_ms();
 
+		now = chardev_now_ms();
 		if (rc == 0)
-			continue;
-		if (left <= 0)
+			moved = now;
+		if (now >= moved + timeout_ms || now >= begin + (int64_t)timeout_ms * CHARDEV_FLUSH_MAX)
 			break;
-		poll(&pfd, 1, (int)left);
+		if (rc)
+			poll(&pfd, 1, (int)(moved + timeout_ms - now));
 	}
 	pthread_mutex_lock(&dev->lock);
 	chardev_drop_output(dev);
@@ -438,17 +565,15 @@ void chardev_fini(struct chardev *dev)
 {
 	if (!dev->out)
 		return;
+	chardev_close_out(dev);
 	if (dev->loop) {
 		loop_unwatch(dev->loop, &dev->in_watch);
-		loop_unwatch(dev->loop, &dev->out_watch);
 		timer_cancel(&dev->in_stall);
 		loop_unwatch(dev->loop, &dev->gather);
 		loop_cancel(dev->loop, &dev->kick);
 	}
 	if (dev->gather.fd >= 0)
 		close(dev->gather.fd);
-	if (dev->own_write_fd && dev->write_fd >= 0)
-		close(dev->write_fd);
 	free(dev->out);
 	dev->out = NULL;
 	pthread_mutex_destroy(&dev->lock);
@@ -475,15 +600,21 @@ void chardev_put(struct chardev *dev, uint8_t byte)
 {
 	bool kick = false;
 
-	if (!dev || dev->out_fd < 0)
+	if (!dev || (!dev->keeps && dev->out_fd < 0))
 		return;
 	pthread_mutex_lock(&dev->lock);
-	if (dev->out_dead || dev->out_len == CHARDEV_OUT_SIZE) {
+	if (dev->out_len == CHARDEV_OUT_SIZE || (dev->out_dead && !dev->keeps)) {
 		dev->dropped++;
 	} else {
 		dev->out[(dev->out_head + dev->out_len) % CHARDEV_OUT_SIZE] = byte;
 		/* While the ring holds bytes, the loop has the file watched or the kick posted. */
 		kick = dev->out_len++ == 0;
+		if (dev->out_kept > CHARDEV_OUT_SIZE - dev->out_len)
+			dev->out_kept = CHARDEV_OUT_SIZE - dev->out_len;
+		if (chardev_is_kept(dev)) {
+			chardev_retire(dev, dev->out_len);
+			kick = false;
+		}
 	}
 	pthread_mutex_unlock(&dev->lock);
 	if (kick && dev->loop)
@@ -494,7 +625,7 @@ size_t chardev_room(struct chardev *dev)
 {
 	size_t room = CHARDEV_OUT_SIZE;
 
-	if (!dev || dev->out_fd < 0)
+	if (!dev || (!dev->keeps && dev->out_fd < 0))
 		return room;
 	pthread_mutex_lock(&dev->lock);
 	if (!dev->out_dead)

@@ -21,6 +21,7 @@
 
 #define CHARDEV_OUT_SIZE (64 * 1024)
 #define CHARDEV_IN_SIZE  4096
+#define CHARDEV_HISTORY  (32 * 1024) /* of earlier output, that a new reader is shown */
 
 struct chardev {
 	pthread_mutex_t lock;
@@ -32,6 +33,7 @@ struct chardev {
 	struct loop_work kick;    /* bytes or room appeared: adjust the watches on the loop's thread */
 	uint8_t *out;             /* ring of CHARDEV_OUT_SIZE */
 	size_t out_head, out_len;
+	size_t out_kept;  /* bytes before out_head that were written and are still whole: what a new reader is shown */
 	uint64_t dropped; /* bytes for which a reader was too slow, or that it refused */
 	uint8_t in[CHARDEV_IN_SIZE];
 	size_t in_head, in_len;
@@ -39,7 +41,8 @@ struct chardev {
 	bool own_write_fd; /* to be closed */
 	bool socket;
 	size_t chunk;   /* bytes that one write may carry */
-	bool out_dead;  /* the reader is gone for good: output vanishes, counted */
+	bool out_dead;  /* the reader is gone for good: output vanishes, counted; or is kept for the next one */
+	bool keeps;     /* readers come and go; see chardev_keep() */
 	bool want_room; /* the chip found no room and waits for `writable` */
 	bool in_always; /* a file that epoll refuses, always ready */
 	bool in_paused; /* the ring was full: not read until the chip has taken some */
@@ -63,6 +66,9 @@ struct chardev {
 	 */
 	size_t (*filter)(void *arg, uint8_t *bytes, size_t n);
 	void *filter_arg;
+	/* Where readers come and go: the input has ended and nobody reads any more. On the loop's thread. */
+	void (*hangup)(void *arg);
+	void *hangup_arg;
 };
 
 /*
@@ -71,10 +77,28 @@ struct chardev {
  * move by chardev_feed() and chardev_flush() only.
  */
 int chardev_init(struct chardev *dev, struct loop *loop, int in_fd, int out_fd) __attribute__((warn_unused_result));
+
 /*
- * Writes out what is left, waiting `timeout_ms` at most for the reader; what then is left is dropped and counted.
- * On the loop's thread, or when it does not run, with the chip at rest.
+ * For a far end that comes and goes (a socket's clients, a pseudo-terminal's), after an init with no file for output,
+ * before the loop runs. While nobody is attached output is not lost but kept: the last CHARDEV_HISTORY bytes of it, and
+ * of what earlier readers have had, are what the next one gets first, from the beginning of a line.
  */
+void chardev_keep(struct chardev *dev);
+/*
+ * On the loop's thread, or when it does not run; the input first where both are one file. 0 or -errno, and then
+ * nothing is attached. Detaching keeps what the guest has not read yet, and calls `writable` if the chip waits for it.
+ */
+int chardev_attach_in(struct chardev *dev, int fd) __attribute__((warn_unused_result));
+int chardev_attach_out(struct chardev *dev, int fd) __attribute__((warn_unused_result));
+void chardev_detach_in(struct chardev *dev);
+void chardev_detach_out(struct chardev *dev);
+
+/*
+ * Writes out what is left, also what the chip still has to put. Gives up when the reader has taken nothing for
+ * `timeout_ms`, or after CHARDEV_FLUSH_MAX times as long; what then is left is dropped and counted. On the loop's
+ * thread, or when it does not run, with the chip at rest.
+ */
+#define CHARDEV_FLUSH_MAX 15
 void chardev_flush(struct chardev *dev, int timeout_ms);
 /* On the loop's thread, or when it does not run. Does not flush. Fine on one that is all zeros. */
 void chardev_fini(struct chardev *dev);
