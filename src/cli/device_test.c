@@ -48,6 +48,7 @@ struct device_test {
 	struct loop_work serve;
 	bool finished;
 	int status;
+	int console; /* the file into which serial0's output goes */
 };
 
 /* The first reason counts. */
@@ -269,7 +270,7 @@ static int serve_machine(struct device_test *d, struct error *err)
 
 	d->in = d->out = d->listener = -1;
 	d->serve = (struct loop_work){ .fn = serve, .arg = d };
-	tester_init(&d->tester, &d->machine, d->config.console_fd, say, d);
+	tester_init(&d->tester, &d->machine, d->console, say, d);
 	r = loop_watch(loop, &d->signals, EPOLLIN);
 	if (r == 0)
 		r = d->socket_path ? listen_at(d, err) : begin(d, STDIN_FILENO, STDOUT_FILENO);
@@ -293,17 +294,18 @@ static int with_machine(struct device_test *d, struct error *err)
 {
 	int status;
 
-	d->config.console_fd = memfd_create("console", MFD_CLOEXEC);
-	if (d->config.console_fd < 0) {
+	d->console = memfd_create("console", MFD_CLOEXEC);
+	if (d->console < 0) {
 		error_set(err, -errno, "no file for the console's output: %s", strerror(errno));
 		return STATUS_HOST;
 	}
+	d->config.consoles[0] = (struct console_config){ .kind = CONSOLE_FD, .fd = d->console };
 	status = machine_up(&d->machine, &d->config, err);
 	if (status == STATUS_OK) {
 		status = serve_machine(d, err);
 		machine_down(&d->machine);
 	}
-	close(d->config.console_fd);
+	close(d->console);
 	return status;
 }
 

@@ -7,14 +7,15 @@
 #include <string.h>
 
 #include "arch/find_kernel.h"
+#include "cli/consoles.h"
 #include "cli/host_options.h"
 #include "cli/options.h"
 #include "core/json.h"
-#include "core/word.h"
 
 struct run_options {
 	struct machine_config machine;
-	const char *console;
+	struct option_values consoles;
+	struct option_values ttys;
 	struct host_options host;
 	struct option_values place;
 	const char *stats;
@@ -57,9 +58,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		{ OPTION_STRING, 0, "name", "NAME", "the guest's name, in messages", &m->name },
 		OPTION_PLACE(&o->place),
 		OPTIONS_HOST(&o->host),
-		{ OPTION_GROUP, 0, "Console:", NULL, NULL, NULL },
-		{ OPTION_STRING, 0, "console", "KIND",
-			"serial: this terminal is the guest's first serial port (default)", &o->console },
+		OPTIONS_CONSOLE(&o->consoles, &o->ttys),
 		{ OPTION_GROUP, 0, "Ends:", NULL, NULL, NULL },
 		{ OPTION_FLAG, 0, "no-reboot", NULL, "a reset ends the guest (status 16) instead of restarting it",
 			&m->no_reboot },
@@ -148,16 +147,8 @@ static int check_telling(struct run_options *o, struct error *err)
 
 static int check(struct run_options *o, struct error *err)
 {
-	static const char *const consoles[] = { "serial", NULL };
-
-	if (strcmp(o->console, "serial") != 0) {
-		const char *nearest = word_nearest(o->console, consoles);
-
-		error_set(err, -EINVAL, "--console %s: this version has 'serial' only", o->console);
-		if (nearest)
-			error_hint(err, "did you mean '%s'?", nearest);
+	if (consoles_config(&o->consoles, &o->ttys, o->machine.consoles, err))
 		return usage_error(err);
-	}
 	if (check_telling(o, err))
 		return err->status;
 	o->machine.guest.place = o->place.text;
@@ -257,7 +248,6 @@ int cmd_run(int argc, char **argv, struct error *err)
 			.kvm_device = "/dev/kvm",
 			.shutdown_timeout = SHUTDOWN_TIMEOUT,
 		},
-		.console = "serial",
 	};
 	int status;
 

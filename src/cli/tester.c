@@ -376,7 +376,7 @@ static int cmd_msi(struct tester *t, unsigned argc, char **argv, struct error *e
 
 static int cmd_serial(struct tester *t, unsigned argc, char **argv, struct error *err)
 {
-	struct chardev *console = &t->machine->console;
+	struct chardev *console = t->machine->vm.console;
 	uint8_t bytes[BYTES_MAX];
 	uint64_t port;
 	ssize_t got;

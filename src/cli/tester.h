@@ -50,7 +50,7 @@ struct tester {
 };
 
 /*
- * Drives a machine that was built with `device_test`; `serial` is its console_fd, an empty file.
+ * Drives a machine that was built with `device_test`; `serial` is what serial0's output goes to, an empty file.
  * All on the loop's thread, or while that does not run. Undone by tester_fini(), before machine_down().
  */
 void tester_init(struct tester *tester, struct machine *machine, int serial,

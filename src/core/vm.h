@@ -25,6 +25,8 @@ enum vm_button { BUTTON_POWER, BUTTON_SLEEP };
 
 #define VM_STATUS_GIVEN 0x100
 
+#define VM_SERIALS 4 /* serial ports that can talk to something */
+
 struct vm {
 	struct bus *bus;
 	struct mem mem;
@@ -32,9 +34,11 @@ struct vm {
 	struct loop loop;
 	struct irq_router irqs;
 	struct run run;
-	struct list devices;     /* struct device.node, in the order of the machine's table */
-	uint64_t ram_size;       /* bytes */
-	struct chardev *console; /* what serial0 talks to; NULL: nothing */
+	struct list devices; /* struct device.node, in the order of the machine's table */
+	uint64_t ram_size;   /* bytes */
+	/* What serial0 and so on talk to; NULL: nothing. */
+	struct chardev *serials[VM_SERIALS];
+	struct chardev *console; /* the first one's, where others put what is for the same reader */
 	uint64_t guest_faults;   /* misbehaviour that has no counter of its own; atomic */
 	uint64_t ready_at;       /* when the guest said that it runs its init; ns of the clock, 0: not yet; atomic */
 	uint32_t guest_status;   /* VM_STATUS_GIVEN and the byte that the guest gave, or 0; atomic */

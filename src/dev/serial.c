@@ -3,7 +3,10 @@
  * serial.c - a 16550A between the bus and a chardev.
  *
  * Output: the chip is told that the wire has no room while the chardev's ring is full, so a guest that is
- * faster than its reader waits for an empty transmitter as on a slow line, and nothing is lost.
+ * faster than its reader waits for an empty transmitter as on a slow line, and nothing is lost. Who waits for the
+ * transmitter's interrupt does so for as long as it takes. Who polls for it spins on a vCPU, often with interrupts
+ * off, and that a reader who has stopped reading shall not do to a guest: it waits for SERIAL_PATIENCE_NS, then
+ * what finds no room is dropped and counted, until the reader has caught up by half.
  *
  * Input: the chardev keeps what it has until the chip has room. It keeps it too until the guest listens: a driver
  * empties the FIFO when it opens the port, and what a script has piped in while the guest still boots must
@@ -21,8 +24,9 @@
 #include "core/vm.h"
 #include "dev/uart16550.h"
 
-#define SERIAL_LISTEN_NS 1000000 /* the receive interrupt is on for good, not for a probe */
-#define SERIAL_POLLS     16      /* reads of LSR in a row: more than a driver that sends makes */
+#define SERIAL_LISTEN_NS   1000000 /* the receive interrupt is on for good, not for a probe */
+#define SERIAL_PATIENCE_NS (NSEC_PER_SEC / 5)
+#define SERIAL_POLLS       16 /* reads of LSR in a row: more than a driver that sends makes */
 
 struct serial {
 	struct device dev;
@@ -35,6 +39,7 @@ struct serial {
 	/* Not the guest's to see, and not worth saving: at worst, input comes a moment sooner. */
 	uint64_t listen_at; /* clock ns from when IER means it; CLOCK_NEVER: receive interrupt off */
 	unsigned polls;
+	uint64_t blocked_at; /* clock ns from when the reader is behind; CLOCK_NEVER: it is not */
 };
 
 static void serial_irq(void *arg, bool level)
@@ -44,11 +49,27 @@ static void serial_irq(void *arg, bool level)
 	irq_set(&serial->irq, level);
 }
 
-static bool serial_room(void *arg)
+static uint64_t serial_now(void *arg)
 {
 	struct serial *serial = arg;
 
-	return chardev_room(serial->chardev) > 0;
+	return clock_now(&serial->dev.vm->clock);
+}
+
+static bool serial_room(void *arg)
+{
+	struct serial *serial = arg;
+	size_t room = chardev_room(serial->chardev);
+	uint64_t now;
+
+	if (room > CHARDEV_OUT_SIZE / 2)
+		serial->blocked_at = CLOCK_NEVER;
+	if (room)
+		return true;
+	now = serial_now(serial);
+	if (serial->blocked_at == CLOCK_NEVER)
+		serial->blocked_at = now;
+	return !(serial->uart.state.ier & UART_IER_TX) && now - serial->blocked_at >= SERIAL_PATIENCE_NS;
 }
 
 static void serial_send(void *arg, uint8_t byte)
@@ -56,13 +77,6 @@ static void serial_send(void *arg, uint8_t byte)
 	struct serial *serial = arg;
 
 	chardev_put(serial->chardev, byte);
-}
-
-static uint64_t serial_now(void *arg)
-{
-	struct serial *serial = arg;
-
-	return clock_now(&serial->dev.vm->clock);
 }
 
 static void serial_wake(void *arg, uint64_t deadline)
@@ -123,6 +137,9 @@ static void serial_trap(void *arg, struct trap *trap)
 {
 	struct serial *serial = arg;
 
+	/* Who looks whether the transmitter is empty may be at the end of our patience. */
+	if (trap->offset == UART_LSR && serial->uart.state.tx_len)
+		uart16550_writable(&serial->uart);
 	if (trap->write)
 		uart16550_write(&serial->uart, trap->offset, trap->value);
 	else
@@ -179,8 +196,8 @@ static int serial_create(struct vm *vm, const char *name, const void *config, st
 		&serial->uart, &serial_ops, serial, c->clock_hz ? c->clock_hz : SERIAL_CLOCK_HZ, c->out2_gates_irq);
 	timer_init(&serial->timeout, &vm->clock, serial_timeout, serial, &serial->dev.lock);
 	timer_init(&serial->listen, &vm->clock, serial_listen, serial, &serial->dev.lock);
-	serial->listen_at = CLOCK_NEVER;
-	serial->chardev = c->console ? vm->console : c->chardev;
+	serial->listen_at = serial->blocked_at = CLOCK_NEVER;
+	serial->chardev = c->chardev ? c->chardev : vm->serials[c->line];
 	if (serial->chardev) {
 		serial->chardev->readable = serial_readable;
 		serial->chardev->readable_arg = serial;
@@ -195,7 +212,7 @@ static void serial_reset(struct device *dev)
 {
 	struct serial *serial = container_of(dev, struct serial, dev);
 
-	serial->listen_at = CLOCK_NEVER;
+	serial->listen_at = serial->blocked_at = CLOCK_NEVER;
 	serial->polls = 0;
 	uart16550_sync(&serial->uart);
 }

@@ -19,9 +19,7 @@
 
 #include "core/say.h"
 #include "core/thread.h"
-
-/* How long the end waits for a reader of the console that has stopped reading. */
-#define FLUSH_MS 2000
+#include "machine/consoles.h"
 
 struct stage {
 	const char *name;
@@ -133,25 +131,6 @@ static void memory_down(struct machine *m)
 	m->config.arch->destroy(m->board);
 	m->board = NULL;
 	backing_free(&m->ram);
-}
-
-static int console_up(struct machine *m, struct error *err)
-{
-	bool dry = m->config.dry_run;
-	int out = m->config.device_test ? m->config.console_fd : dry ? -1 : STDOUT_FILENO;
-	int r = chardev_init(&m->console, &m->vm.loop, dry || tty_in_background(STDIN_FILENO) ? -1 : STDIN_FILENO, out);
-
-	if (r)
-		return error_set(err, r, "console: %s", strerror(-r));
-	m->vm.console = &m->console;
-	return 0;
-}
-
-static void console_down(struct machine *m)
-{
-	chardev_flush(&m->console, FLUSH_MS);
-	m->vm.console = NULL;
-	chardev_fini(&m->console);
 }
 
 static int board_up(struct machine *m, struct error *err)
@@ -286,17 +265,21 @@ static void threads_down(struct machine *m)
 
 static int tty_up(struct machine *m, struct error *err)
 {
+	struct chardev *console = consoles_stdio(m);
+
+	if (!console)
+		return 0;
 	m->tty.quit = quit;
 	m->tty.arg = m;
-	m->console.filter_arg = &m->tty;
-	m->console.filter = tty_filter;
+	console->filter_arg = &m->tty;
+	console->filter = tty_filter;
 	tty_raw(&m->tty, STDIN_FILENO);
 	return 0;
 }
 
 static void tty_down(struct machine *m)
 {
-	chardev_flush(&m->console, FLUSH_MS);
+	consoles_flush(m);
 	tty_restore(&m->tty);
 }
 
@@ -305,7 +288,7 @@ static const struct stage stages[] = {
 	{ "host", STATUS_USAGE, true, host_up, host_down },
 	{ "vm", STATUS_HOST, true, vm_up, vm_down },
 	{ "memory", STATUS_HOST, true, memory_up, memory_down },
-	{ "console", STATUS_HOST, true, console_up, console_down },
+	{ "console", STATUS_HOST, true, consoles_up, consoles_down },
 	{ "board", STATUS_HOST, true, board_up, board_down },
 	{ "images", STATUS_IMAGE, true, images_up, NULL },
 	{ "devices", STATUS_HOST, true, devices_up, devices_down },
@@ -452,9 +435,11 @@ static void debug_traps(struct machine *m)
 	if (__atomic_load_n(&m->vm.guest_faults, __ATOMIC_RELAXED))
 		debug(m, "%" PRIu64 " requests of the guest's made no sense",
 			__atomic_load_n(&m->vm.guest_faults, __ATOMIC_RELAXED));
-	if (m->console.dropped)
-		debug(m, "console: %" PRIu64 " bytes of output were lost: their reader was gone or too slow",
-			m->console.dropped);
+	for (unsigned i = 0; i < VM_SERIALS; i++) {
+		if (m->vm.serials[i] && m->vm.serials[i]->dropped)
+			debug(m, "%s: %" PRIu64 " bytes of output were lost: their reader was gone or too slow",
+				consoles_port(i), m->vm.serials[i]->dropped);
+	}
 	for (unsigned i = 0; i < m->kvm.nr_vcpus; i++) {
 		const struct vcpu *vcpu = &m->kvm.vcpus[i];
 		uint64_t unclaimed = 0;
@@ -501,6 +486,8 @@ int machine_run(struct machine *m, struct error *err)
 	run_resume(&m->vm.run);
 	loop_run(&m->vm.loop);
 	run_park(&m->vm.run, RUN_PAUSED);
+	/* Before it is told how much was lost. */
+	consoles_flush(m);
 	debug_traps(m);
 	return ends_status(m, err);
 }

@@ -12,6 +12,7 @@
 #include "core/backing.h"
 #include "core/status.h"
 #include "core/vm.h"
+#include "host/console.h"
 #include "host/tty.h"
 #include "kvm/kvm.h"
 #include "machine/ends.h"
@@ -24,15 +25,15 @@ struct machine_config {
 	const struct arch *arch;
 	const char *name;       /* in messages; NULL: none */
 	const char *kvm_device; /* "/dev/kvm" */
+	struct console_config consoles[VM_SERIALS];
 	bool no_reboot;
 	unsigned boot_timeout;     /* seconds until the guest has to be ready; 0: any time */
 	unsigned shutdown_timeout; /* seconds from a signal to the guest's end */
 	bool debug;                /* tell of stages, resets and traps on stderr */
 	struct timings timings;    /* begun by the command */
 	bool dry_run;              /* build everything that needs no KVM, no terminal and no thread */
-	/* With dry_run: the clock stands until it is stepped, and the console's output goes to an fd of the caller's. */
+	/* With dry_run: the clock stands until it is stepped, and the consoles are what config says. */
 	bool device_test;
-	int console_fd;
 	int64_t epoch; /* that clock's: ns since 1970 */
 };
 
@@ -42,7 +43,7 @@ struct machine {
 	struct backing ram;
 	struct board *board;
 	struct kvm kvm;
-	struct chardev console;
+	struct console consoles[VM_SERIALS];
 	struct tty tty;
 	struct ends ends;
 	sigset_t old_signals;

@@ -367,10 +367,6 @@ def test_flag_with_a_value():
     refuse(run("run", "--dry-run=yes"), USAGE, "--dry-run")
 
 
-def test_unknown_console():
-    refuse(run("run", "-k", GOOD, "--console", "seriel"), USAGE, "seriel", "serial")
-
-
 def test_stats_that_cannot_be_written():
     path = os.path.join(DIR, "no", "such", "folder")
     refuse(run("run", "--stats", path, GOOD), 2, "--stats", path, "No such file")

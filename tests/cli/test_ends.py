@@ -8,7 +8,6 @@ import pty
 import resource
 import select
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import termios
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from flat import write as write_kernel  # noqa: E402
 import tap  # noqa: E402
 
 TRAPLINE = os.path.abspath(sys.argv[1])
@@ -26,16 +26,7 @@ USABLE = os.access("/dev/kvm", os.R_OK | os.W_OK)
 
 
 def kernel(name, code):
-    """A PVH kernel of these bytes of 32-bit code."""
-    note = struct.pack("<III4sI", 4, 4, 18, b"Xen\0", 0x100000)
-    header = struct.pack("<4sBBBB8xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 1, 0, 2, 62, 1, 0x100000, 64, 0, 0, 64, 56, 2,
-                         0, 0, 0)
-    segments = struct.pack("<IIQQQQQQ", 1, 5, 4096, 0x100000, 0x100000, len(code), len(code), 4096)
-    segments += struct.pack("<IIQQQQQQ", 4, 4, 176, 0, 0, len(note), len(note), 4)
-    path = os.path.join(DIR.name, name)
-    with open(path, "wb") as file:
-        file.write((header + segments + note).ljust(4096, b"\0") + code)
-    return path
+    return write_kernel(os.path.join(DIR.name, name), code)
 
 
 SAY = b"\x66\xba\xf8\x03\xb0\x21\xee"  # mov $0x3f8, %dx; mov $'!', %al; out %al, (%dx)

@@ -127,7 +127,7 @@ static void host(struct fuzz *f, unsigned what)
 	case 0:
 		for (unsigned i = 0; i < sizeof(bytes); i++)
 			bytes[i] = (uint8_t)take(f, 1);
-		chardev_feed(&f->machine.console, bytes, 1 + what / 4 % sizeof(bytes));
+		chardev_feed(f->machine.vm.console, bytes, 1 + what / 4 % sizeof(bytes));
 		break;
 	case 1:
 		vm_press(&f->machine.vm, what & 4 ? BUTTON_SLEEP : BUTTON_POWER);
@@ -204,7 +204,7 @@ static struct fuzz *machine_of(bool firmware)
 
 	assert(f);
 	f->from.name = "fuzz";
-	config.console_fd = file_of("console", 0);
+	config.consoles[0] = (struct console_config){ .kind = CONSOLE_FD, .fd = file_of("console", 0) };
 	if (firmware) {
 		snprintf(rom_path, sizeof(rom_path), "/proc/self/fd/%d", file_of("rom", ROM_SIZE));
 		config.guest.firmware = rom_path;
@@ -226,7 +226,7 @@ static void begin(struct fuzz *f)
 	struct vm *vm = &f->machine.vm;
 	uint8_t bytes[64];
 
-	while (chardev_get(&f->machine.console, bytes, sizeof(bytes)))
+	while (chardev_get(f->machine.vm.console, bytes, sizeof(bytes)))
 		;
 	assert(mem_fill(&vm->mem, 0, 0, SCRATCH + SCRATCH_SIZE) == 0);
 	vm->clock.now = 0;
@@ -252,9 +252,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	while (f->size)
 		step(f);
 	/* What the guest said goes, or the file would grow. */
-	chardev_flush(&f->machine.console, 0);
-	assert(ftruncate(f->machine.config.console_fd, 0) == 0);
-	lseek(f->machine.config.console_fd, 0, SEEK_SET);
+	chardev_flush(f->machine.vm.console, 0);
+	assert(ftruncate(f->machine.config.consoles[0].fd, 0) == 0);
+	lseek(f->machine.config.consoles[0].fd, 0, SEEK_SET);
 	return 0;
 }
 

@@ -22,7 +22,7 @@ ALLOWED = {
     "kvm": {"bus", "core"},
     "arch": {"bus", "core", "desc", "dev", "pci", "kvm"},
     "machine": {"bus", "core", "host", "kvm", "arch"},
-    "cli": {"bus", "core", "machine", "arch"},
+    "cli": {"bus", "core", "host", "machine", "arch"},
 }
 MAX_FILE = 800
 MAX_FUNCTION = 60

@@ -86,7 +86,7 @@ static void quit(void *arg)
 	loop_quit(arg);
 }
 
-/* Runs the loop until it has nothing to do. */
+/* Runs the loop until it has nothing to do, and what output gathers for has passed. */
 static void settle(struct bed *bed)
 {
 	struct loop_work work = { .fn = quit, .arg = &bed->loop };
@@ -94,6 +94,7 @@ static void settle(struct bed *bed)
 	for (unsigned i = 0; i < 50; i++) {
 		loop_post(&bed->loop, &work);
 		loop_run(&bed->loop);
+		usleep(100);
 	}
 }
 

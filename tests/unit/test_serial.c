@@ -118,7 +118,7 @@ static void *run_loop(void *arg)
 static void test_serial_slow_reader(void **state)
 {
 	struct rig *rig = rig_new(0);
-	struct serial_config config = { .console = true };
+	struct serial_config config = { .line = 2 };
 	static uint8_t buf[4096];
 	struct chardev chardev;
 	unsigned written = 0, got = 0, waited = 0;
@@ -127,7 +127,7 @@ static void test_serial_slow_reader(void **state)
 
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
 	assert_int_equal(chardev_init(&chardev, &rig->vm.loop, -1, fds[1]), 0);
-	rig->vm.console = &chardev;
+	rig->vm.serials[2] = &chardev;
 	rig_add(rig, &serial_type, &config);
 	assert_int_equal(thread_start(&thread, "loop", run_loop, &rig->vm.loop), 0);
 	rig_write(rig, 0, UART_IIR_FCR, 1, 0x01);
@@ -181,6 +181,44 @@ static void test_serial_blocked(void **state)
 	close(fds[1]);
 }
 
+/* A reader that stopped does not hold up who polls for long; who waits for an interrupt waits as long as it takes. */
+static void test_serial_patience(void **state)
+{
+	struct chardev chardev;
+	struct rig *rig;
+	int fds[2];
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	assert_int_equal(chardev_init(&chardev, NULL, -1, fds[1]), 0);
+	rig = serial_rig(&chardev);
+	while (rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE)
+		rig_write(rig, 0, UART_DATA, 1, 'x');
+	clock_step(&rig->vm.clock, NSEC_PER_SEC / 10);
+	assert_false(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE);
+	assert_int_equal(chardev.dropped, 0);
+	rig_write(rig, 0, UART_IER, 1, UART_IER_TX);
+	clock_step(&rig->vm.clock, 100 * NSEC_PER_SEC);
+	assert_false(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE);
+	assert_int_equal(chardev.dropped, 0);
+	rig_write(rig, 0, UART_IER, 1, 0);
+	/* Now it is gone, and so is all that follows, at once. */
+	for (unsigned i = 1; i <= 100; i++) {
+		assert_true(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE);
+		assert_int_equal(chardev.dropped, i);
+		rig_write(rig, 0, UART_DATA, 1, 'y');
+	}
+	/* The reader has caught up: it is waited for again. */
+	chardev_flush(&chardev, 0);
+	assert_int_equal(chardev.dropped, 101);
+	while (rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE)
+		rig_write(rig, 0, UART_DATA, 1, 'z');
+	assert_int_equal(chardev.dropped, 101);
+	rig_free(rig);
+	chardev_fini(&chardev);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void test_serial_reset(void **state)
 {
 	struct rig *rig = serial_rig(NULL);
@@ -206,6 +244,7 @@ int main(void)
 		cmocka_unit_test(test_serial_listeners),
 		cmocka_unit_test(test_serial_slow_reader),
 		cmocka_unit_test(test_serial_blocked),
+		cmocka_unit_test(test_serial_patience),
 		cmocka_unit_test(test_serial_reset),
 	};
 

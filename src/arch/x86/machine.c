@@ -73,8 +73,11 @@ static const struct place_line lines_taken[] = {
 	{ BOARD_GSI_PCI + 3, "PCI", true },
 };
 
-static const struct serial_config console_config = { .console = true, .trigger = IRQ_EDGE, .out2_gates_irq = true };
-static const struct serial_config serial_config = { .trigger = IRQ_EDGE, .out2_gates_irq = true };
+#define SERIAL(n)                                                                                                      \
+	{                                                                                                              \
+		.line = (n), .trigger = IRQ_EDGE, .out2_gates_irq = true                                               \
+	}
+static const struct serial_config serials[] = { SERIAL(0), SERIAL(1), SERIAL(2), SERIAL(3) };
 
 /*
  * Above RAM, where the guest's addresses go that far: a window that the CPU cannot reach would be worse than none.
@@ -145,10 +148,10 @@ static int build_legacy(struct board *board, struct error *err)
 		{ "rtc", &cmos_type, &cmos_config, .at = { PIO(0x70) }, .irqs = { 8 } },
 		{ "post", &post_type, NULL, .at = { PIO(0x80) } },
 		{ "syscontrol", &syscontrol_type, NULL, .at = { PIO(0x92) } },
-		{ "serial0", &serial_type, &console_config, .at = { PIO(0x3f8) }, .irqs = { 4 } },
-		{ "serial1", &serial_type, &serial_config, .at = { PIO(0x2f8) }, .irqs = { 3 } },
-		{ "serial2", &serial_type, &serial_config, .at = { PIO(0x3e8) }, .irqs = { 4 } },
-		{ "serial3", &serial_type, &serial_config, .at = { PIO(0x2e8) }, .irqs = { 3 } },
+		{ "serial0", &serial_type, &serials[0], .at = { PIO(0x3f8) }, .irqs = { 4 } },
+		{ "serial1", &serial_type, &serials[1], .at = { PIO(0x2f8) }, .irqs = { 3 } },
+		{ "serial2", &serial_type, &serials[2], .at = { PIO(0x3e8) }, .irqs = { 4 } },
+		{ "serial3", &serial_type, &serials[3], .at = { PIO(0x2e8) }, .irqs = { 3 } },
 		{ "acpi-pm", &acpi_pm_type, NULL,
 			.at = { PIO(PM_EVENT), PIO(PM_CONTROL), PIO(PM_TIMER), PIO(PM_RESET) }, .irqs = { SCI } },
 		{ "pvpanic", &pvpanic_type, NULL, .at = { PIO(0x505) } },

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* consoles.h - the back ends of a machine's serial ports, and the keys of whoever sits at its terminal. */
+#ifndef TRAPLINE_MACHINE_CONSOLES_H
+#define TRAPLINE_MACHINE_CONSOLES_H
+
+#include "core/error.h"
+
+struct machine;
+
+/* A stage: opens what config.consoles asks for, and makes it what the ports talk to. */
+int consoles_up(struct machine *m, struct error *err) __attribute__((warn_unused_result));
+void consoles_down(struct machine *m);
+/* Writes out what the guest has said; see chardev_flush(). */
+void consoles_flush(struct machine *m);
+/* The port's that this terminal is; NULL: none is. */
+struct chardev *consoles_stdio(struct machine *m);
+/* "serial0": a port's name; `line` below VM_SERIALS. */
+const char *consoles_port(unsigned line);
+
+#endif
