@@ -10,6 +10,7 @@
 #include "arch/unpack_codec.h"
 
 #define CHUNK (128U << 10) /* read at once */
+#define BIG   (10U << 20)  /* a packed block of LZ4 is no larger */
 
 struct unpack {
 	const struct image *image;
@@ -20,6 +21,7 @@ struct unpack {
 	bool ended;
 	uint8_t *buf;
 	size_t buf_size;
+	struct memory *big; /* what `buf` is in, where a decoder must see much at once; NULL: malloc()ed */
 	struct codec_io io;
 };
 
@@ -88,6 +90,15 @@ int unpack_open(struct unpack **out, const struct image *image, uint64_t offset,
 	return 0;
 }
 
+static void drop_buf(struct unpack *u)
+{
+	if (u->big)
+		memory_put(u->big);
+	else
+		free(u->buf);
+	u->big = NULL;
+}
+
 void unpack_close(struct unpack *u)
 {
 	if (!u)
@@ -95,7 +106,7 @@ void unpack_close(struct unpack *u)
 	if (u->state)
 		u->codec->close(u->state);
 	free(u->state);
-	free(u->buf);
+	drop_buf(u);
 	if (u->library)
 		dlclose(u->library);
 	free(u);
@@ -111,6 +122,32 @@ const char *unpack_format(const struct unpack *u)
 	return u->codec->name;
 }
 
+/* Moves what is left to a buffer of `size` bytes or more. A big one is bigger still, once for all: it costs no page yet. */
+static int grow_buf(struct unpack *u, size_t size, struct error *err)
+{
+	struct memory *big = NULL;
+	uint8_t *buf;
+
+	if (size > CHUNK) {
+		size = size > BIG ? size : BIG;
+		if (memory_new(size, &big) == 0)
+			buf = big->host;
+		else
+			buf = NULL;
+	} else {
+		buf = malloc(size);
+	}
+	if (!buf)
+		return image_error(u->image, err, -ENOMEM, "no memory to unpack it");
+	if (u->io.in_left)
+		memcpy(buf, u->io.in, u->io.in_left);
+	drop_buf(u);
+	u->buf = buf;
+	u->buf_size = size;
+	u->big = big;
+	return 0;
+}
+
 /* At least io->need bytes in a row, unless the file has no more. */
 static int refill(struct unpack *u, struct error *err)
 {
@@ -121,15 +158,9 @@ static int refill(struct unpack *u, struct error *err)
 	if (io->in_left >= io->need || u->next == u->end)
 		return 0;
 	if (want > u->buf_size) {
-		uint8_t *buf = malloc(want);
-
-		if (!buf)
-			return image_error(u->image, err, -ENOMEM, "no memory to unpack it");
-		if (io->in_left)
-			memcpy(buf, io->in, io->in_left);
-		free(u->buf);
-		u->buf = buf;
-		u->buf_size = want;
+		r = grow_buf(u, want, err);
+		if (r)
+			return r;
 	} else if (io->in_left) {
 		memmove(u->buf, io->in, io->in_left);
 	}

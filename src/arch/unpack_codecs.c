@@ -10,12 +10,12 @@
 #include <lz4.h>
 #include <lzma.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
 #include <zstd.h>
 
 #include "arch/unpack_codec.h"
+#include "core/mem.h"
 
 /* The address of a function pointer holds what dlsym() gave (POSIX: a data pointer can hold a function's address). */
 static bool find(void *library, const char *name, void *function)
@@ -279,6 +279,8 @@ static void bzip2_close(void *state)
 
 struct lz4 {
 	bool begun;
+	struct memory
+		*memory; /* in huge pages, where the host has them: 8 MiB in small ones take longer than to unpack */
 	uint8_t *aside;
 	size_t aside_at, aside_end; /* what of it the caller has not had yet */
 	typeof(&LZ4_decompress_safe) decompress;
@@ -298,11 +300,9 @@ static enum codec_result lz4_block(struct lz4 *s, struct codec_io *io, uint32_t 
 	int n;
 
 	if (io->out_left < whole) {
-		if (!s->aside)
-			s->aside = malloc(LZ4_BLOCK);
-		to = s->aside;
-		if (!to)
+		if (!s->memory && memory_new(LZ4_BLOCK, &s->memory))
 			return CODEC_NO_MEMORY;
+		to = s->aside = s->memory->host;
 	}
 	n = s->decompress((const char *)io->in + 4, (char *)to, (int)packed, (int)whole);
 	if (n < 0)
@@ -352,7 +352,8 @@ static void lz4_close(void *state)
 {
 	struct lz4 *s = state;
 
-	free(s->aside);
+	if (s->memory)
+		memory_put(s->memory);
 }
 
 #define CODEC(codec, fn, type, bytes, apart)                                                                           \
