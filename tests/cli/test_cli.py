@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import packing  # noqa: E402
 import tap  # noqa: E402
 
 TRAPLINE, SHIM = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
@@ -218,29 +219,8 @@ def test_elf_truncated_at_each_header():
         refuse(dry("-k", path_of("cut.elf", whole[:size])), IMAGE, "cut.elf")
 
 
-def bzimage(payload=b"", xloadflags=3):
-    """A small bzImage of 64 KiB; at 0x400 in its program, what is packed in it."""
-    setup = bytearray(5 * 512)
-    setup[0x1F1] = 4
-    struct.pack_into("<H", setup, 0x1FE, 0xAA55)
-    setup[0x200:0x202] = b"\xeb\x6a"
-    setup[0x202:0x206] = b"HdrS"
-    struct.pack_into("<H", setup, 0x206, 0x20F)
-    setup[0x211] = 1
-    struct.pack_into("<I", setup, 0x1F4, 0x1000)
-    struct.pack_into("<H", setup, 0x236, xloadflags)
-    struct.pack_into("<I", setup, 0x238, 2047)
-    struct.pack_into("<I", setup, 0x22C, 0x7FFFFFFF)
-    struct.pack_into("<Q", setup, 0x258, 0x1000000)
-    struct.pack_into("<I", setup, 0x260, 0x200000)
-    struct.pack_into("<I", setup, 0x230, 0x200000)
-    setup[0x234] = 1
-    struct.pack_into("<II", setup, 0x248, 0x400 if payload else 0, len(payload))
-    return bytes(setup) + b"\xf4" * 0x400 + payload + b"\xf4" * (0x10000 - 0x400 - len(payload))
-
-
 def test_bzimage_truncated_at_each_header():
-    whole = bzimage()
+    whole = packing.bzimage()
     result = dry("-k", path_of("bzImage", whole))
     assert result.returncode == 0, result.stderr
     for size in [0x1F1, 0x1FF, 0x200, 0x202, 0x205, 0x206, 0x211, 0x238, 0x260, 0x264, 5 * 512 - 1, 5 * 512,
@@ -255,8 +235,7 @@ def kernel_of(*args, **kwargs):
 
 
 def packed(inner, method=gzip.compress):
-    size = b"" if method is gzip.compress else struct.pack("<I", len(inner))
-    return path_of("packed.bz", bzimage(method(inner) + size))
+    return path_of("packed.bz", packing.packed(inner, method))
 
 
 def noted_elf():
@@ -284,7 +263,7 @@ def test_boot_forces_a_way():
         assert kernel["boot"] == ("pvh" if way == "auto" else way) and kernel["entry"] == entry, kernel
         assert kernel["kaslr"] == way.startswith("bzimage"), kernel
     assert "random, if the kernel wants it" in dry("-k", path, "--boot", "bzimage64").stdout
-    assert kernel_of(path_of("a32.bz", bzimage(xloadflags=0)))["boot"] == "bzimage32"
+    assert kernel_of(path_of("a32.bz", packing.bzimage(xloadflags=0)))["boot"] == "bzimage32"
 
 
 def test_boot_by_a_way_that_is_not_there():
@@ -295,18 +274,18 @@ def test_boot_by_a_way_that_is_not_there():
     refuse(dry("-k", path_of("no-note", elf(note=False)), "--boot", "pvh"), IMAGE, "no-note", "--boot pvh")
     refuse(dry("-k", packed(elf(note=False)), "--boot", "pvh"), IMAGE, "packed.bz", "--boot pvh")
     for way in "pvh", "elf64":
-        refuse(dry("-k", path_of("bare.bz", bzimage()), "--boot", way), IMAGE, "bare.bz", "--boot " + way)
-    refuse(dry("-k", path_of("a32.bz", bzimage(xloadflags=0)), "--boot", "bzimage64"), IMAGE, "32-bit")
+        refuse(dry("-k", path_of("bare.bz", packing.bzimage()), "--boot", way), IMAGE, "bare.bz", "--boot " + way)
+    refuse(dry("-k", path_of("a32.bz", packing.bzimage(xloadflags=0)), "--boot", "bzimage64"), IMAGE, "32-bit")
 
 
 def test_a_packed_kernel_that_cannot_work():
     good = gzip.compress(elf())
-    refuse(dry("-k", path_of("sum.bz", bzimage(good[:-5] + bytes([good[-5] ^ 1]) + good[-4:]))), IMAGE, "sum.bz",
+    refuse(dry("-k", path_of("sum.bz", packing.bzimage(good[:-5] + bytes([good[-5] ^ 1]) + good[-4:]))), IMAGE, "sum.bz",
            "damaged", "gzip")
-    refuse(dry("-k", path_of("cut.bz", bzimage(good[:100] + good[-4:]))), IMAGE, "cut.bz", "damaged", "cut short")
+    refuse(dry("-k", path_of("cut.bz", packing.bzimage(good[:100] + good[-4:]))), IMAGE, "cut.bz", "damaged", "cut short")
     refuse(dry("-k", packed(elf(machine=183))), IMAGE, "packed.bz", "aarch64")
     refuse(dry("-k", packed(elf()[:4100])), IMAGE, "packed.bz", "damaged")
-    unknown = path_of("lzo.bz", bzimage(b"\x89LZO and so on"))
+    unknown = path_of("lzo.bz", packing.bzimage(b"\x89LZO and so on"))
     assert kernel_of(unknown)["boot"] == "bzimage64"
     assert "unknown here" in kernel_of(unknown)["note"]
     refuse(dry("-k", unknown, "--boot", "elf64"), IMAGE, "lzo.bz", "--boot elf64", "unknown here")

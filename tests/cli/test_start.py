@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """What a start costs is what it was meant to cost: libraries, memory slots."""
+import bz2
+import gzip
 import json
+import lzma
 import os
 import re
 import subprocess
@@ -12,6 +15,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
 import halted  # noqa: E402
+import packing  # noqa: E402
 import smaps  # noqa: E402
 import tap  # noqa: E402
 
@@ -47,6 +51,22 @@ def test_libraries_that_a_run_has_mapped():
     # liburcu-memb.so.8.0.0 is the file behind liburcu-memb.so.8.
     more = {name for name in mapped if not name.startswith(tuple(LIBRARIES))}
     assert "libc.so.6" in mapped and not more, more
+
+
+def test_nothing_of_unpacking_is_left_in_a_run():
+    no_sanitizer()
+    with open(KERNEL, "rb") as file:
+        inner = file.read()
+    kib = []
+    for name, method in (("gzip", gzip.compress), ("xz", lzma.compress), ("bzip2", bz2.compress)):
+        path = os.path.join(DIR.name, name)
+        with open(path, "wb") as file:
+            file.write(packing.packed(inner, method))
+        with halted.Guest(TRAPLINE, path, "-m", str(MIB), "--debug") as guest:
+            maps = guest.proc("maps")
+            kib.append(smaps.beyond(smaps.parse(guest.proc("smaps")), MIB))
+        assert not re.search(r"/lib(z|lzma|bz2)\.so", maps), maps
+    assert max(k["resident"] for k in kib) <= 2560 and max(k["anonymous"] for k in kib) <= 512, kib
 
 
 def test_json_without_its_library_is_told():
