@@ -74,9 +74,10 @@ static void access_at(struct fuzz *f, enum space space, uint64_t addr, unsigned 
 		assert(data[i] == 0xff);
 }
 
-/* A region, a place in it or a few bytes beyond its ends, and a length: what + 1, or that as a power of two. */
+/* A region, a place in it or, now and then, across its ends, and a length. */
 static void some_access(struct fuzz *f, unsigned what, bool write, unsigned count)
 {
+	unsigned edge = what & 16 && count == 1 ? 8 : 0;
 	unsigned len = what & 8 ? 1 + (what & 7) : 1U << (what & 3);
 	const struct place *place;
 	uint64_t offset;
@@ -85,8 +86,8 @@ static void some_access(struct fuzz *f, unsigned what, bool write, unsigned coun
 	for (unsigned space = 0; space < NR_SPACES; space++)
 		bus_for_each(f->machine.vm.bus, (enum space)space, add_place, f);
 	place = &f->places[take(f, 1) % f->nr_places];
-	offset = take(f, place->size <= 0x80 ? 1 : place->size <= 0x8000 ? 2 : 4) % (place->size + 16);
-	access_at(f, place->space, place->base + offset - 8, len, count, write);
+	offset = take(f, place->size <= 0x80 ? 1 : place->size <= 0x8000 ? 2 : 4) % (place->size + 2 * edge);
+	access_at(f, place->space, place->base + offset - edge, len, count, write);
 }
 
 /* PCI config space by ports: the test function's or firmware's chips, or any. */
