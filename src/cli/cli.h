@@ -40,6 +40,11 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 		OPTION_STRING, 0, "firmware", "FILE", "a ROM to start by, such as SeaBIOS, instead of a kernel",       \
 			&(m)->guest.firmware                                                                           \
 	}
+#define OPTION_EXIT_PORT(m)                                                                                            \
+	{                                                                                                              \
+		OPTION_FLAG, 0, "exit-port", NULL, "the guest ends with a status of its own, written to port 0xf4",    \
+			&(m)->guest.exit_port                                                                          \
+	}
 #define OPTION_PCI_TEST(m)                                                                                             \
 	{                                                                                                              \
 		OPTION_FLAG, 0, "pci-test", NULL, "add the PCI function that tests drive", &(m)->guest.pci_test        \

@@ -80,6 +80,42 @@ def test_buttons_set_their_bits_and_raise_the_sci():
             m.outw(event + 2, 0)
 
 
+def test_a_panic_is_told_and_a_crash_kernel_is_none():
+    with Machine(TRAPLINE) as m:
+        port = base_of(m, "pvpanic")
+        assert m.inb(port) == 3  # what it knows
+        m.outb(port, 2)
+        assert not m.events and m.counters()["guest_faults"] == 0
+        m.outb(port, 4)
+        assert not m.events and m.counters()["guest_faults"] == 1
+        m.outb(port, 1)
+        assert len(m.events) == 1 and m.take_events()[0].startswith("guest panic")
+
+
+def test_the_exit_port_takes_one_status_and_only_if_it_is_asked_for():
+    with Machine(TRAPLINE) as m:
+        port = base_of(m, "exit")
+        m.outl(port, 7)
+        assert m.inb(port) == 0xFF and not m.events and m.counters()["guest_faults"] == 1
+    with Machine(TRAPLINE, "--exit-port") as m:
+        assert m.inb(port) == 0
+        m.outl(port, 0x107)  # the lowest byte
+        m.outb(port, 9)
+        assert len(m.events) == 1 and m.take_events()[0].endswith("status 7")
+
+
+def test_ready_is_said_once():
+    with Machine(TRAPLINE) as m:
+        port = base_of(m, "ready")
+        m.step(2)
+        assert m.inb(port) == 0
+        for value, ready, faults in [(1, 0, 1), (123, 1, 1), (123, 1, 2)]:
+            m.outb(port, value)
+            assert m.inb(port) == ready and m.counters()["guest_faults"] == faults
+        m.reset()
+        assert m.inb(port) == 0
+
+
 def gaps(regions, end):
     """(first, last) of what no region covers."""
     at = 0
