@@ -33,7 +33,7 @@ static void help(const struct option_spec *specs)
 {
 	printf("usage: trapline run [options] [KERNEL]\n");
 	options_help(specs, stdout);
-	printf("\nIn the guest's console: Ctrl-A x quits, Ctrl-A a sends a Ctrl-A.\n"
+	printf("\nIn the guest's console: Ctrl-A x quits, Ctrl-A h lists what else.\n"
 	       "Exit status: 0 power-off, 1 host failure, 2 usage, 3 kernel, initrd or firmware, 4 KVM,\n"
 	       "16 reset with --no-reboot, 17 panic, 18 triple fault with --no-reboot,\n"
 	       "19 KVM error, 20 quit, 21 no boot within --boot-timeout; with --exit-port the\n"

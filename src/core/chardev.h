@@ -58,6 +58,9 @@ struct chardev {
 	/* Likewise, that there is room again after chardev_room() said 0. Set both before the loop runs. */
 	void (*writable)(void *arg);
 	void *writable_arg;
+	/* Likewise, that the line was broken; `key` follows at once, before all other input. NULL: it knows no such thing. */
+	void (*broken)(void *arg, uint8_t key);
+	void *broken_arg;
 	/*
 	 * The host's side may take bytes out of the stream before the guest sees them (escape keys); NULL: none.
 	 * Compacts `bytes` in place and returns how many are left, at most n. On the loop's thread, no lock held. A

@@ -178,3 +178,8 @@ bool vm_press(struct vm *vm, enum vm_button button)
 {
 	return vm->press && vm->press(vm->press_dev, button);
 }
+
+bool vm_key(struct vm *vm, const uint8_t *codes, size_t n)
+{
+	return vm->key && vm->key(vm->key_dev, codes, n);
+}

@@ -45,6 +45,9 @@ struct vm {
 	/* The device with the buttons, which sets it when it starts; NULL: the machine has none. See vm_press(). */
 	bool (*press)(struct device *dev, enum vm_button button);
 	struct device *press_dev;
+	/* Likewise the device with a keyboard; see vm_key(). */
+	bool (*key)(struct device *dev, const uint8_t *codes, size_t n);
+	struct device *key_dev;
 };
 
 /*
@@ -76,5 +79,10 @@ void vm_stop(struct vm *vm, enum run_reason reason, const char *fmt, ...) __attr
  * the event loop's thread.
  */
 bool vm_press(struct vm *vm, enum vm_button button);
+/*
+ * One key's event, n bytes of scan code set 2, make or break. False: no keyboard, or the guest does not take its keys. On
+ * the event loop's thread.
+ */
+bool vm_key(struct vm *vm, const uint8_t *codes, size_t n);
 
 #endif

@@ -353,6 +353,8 @@ static void i8042_start(struct device *dev)
 	ps2_mouse_sanitise(&kbc->state.mouse);
 	i8042_pump(kbc);
 	pthread_mutex_unlock(&dev->lock);
+	dev->vm->key_dev = dev;
+	dev->vm->key = i8042_key;
 }
 
 static int i8042_create(struct vm *vm, const char *name, const void *config, struct device **out, struct error *err)
@@ -372,6 +374,8 @@ static int i8042_create(struct vm *vm, const char *name, const void *config, str
 
 static void i8042_destroy(struct device *dev)
 {
+	if (dev->vm->key_dev == dev)
+		dev->vm->key = NULL;
 	device_fini(dev);
 	free(container_of(dev, struct i8042, dev));
 }

@@ -39,6 +39,8 @@ struct serial {
 	/* Not the guest's to see, and not worth saving: at worst, input comes a moment sooner. */
 	uint64_t listen_at; /* clock ns from when IER means it; CLOCK_NEVER: receive interrupt off */
 	unsigned polls;
+	unsigned urgent; /* what goes before all input: 2, a break and then the key; 1, the key; 0, nothing */
+	uint8_t urgent_key;
 	uint64_t blocked_at; /* clock ns from when the reader is behind; CLOCK_NEVER: it is not */
 };
 
@@ -107,9 +109,16 @@ static bool serial_listens(struct serial *serial)
 static void serial_fill(struct serial *serial)
 {
 	uint8_t bytes[UART_FIFO];
-	unsigned room = uart16550_room(&serial->uart);
+	unsigned room;
 	size_t n;
 
+	for (; serial->urgent && uart16550_room(&serial->uart); serial->urgent--) {
+		if (serial->urgent == 2)
+			uart16550_receive(&serial->uart, 0, UART_LSR_BI);
+		else
+			uart16550_receive(&serial->uart, serial->urgent_key, 0);
+	}
+	room = serial->urgent ? 0 : uart16550_room(&serial->uart);
 	if (!serial->chardev || !room || !serial_listens(serial))
 		return;
 	n = chardev_get(serial->chardev, bytes, room);
@@ -169,6 +178,18 @@ static void serial_writable(void *arg)
 	pthread_mutex_unlock(&serial->dev.lock);
 }
 
+/* A guest may be past listening to anything else: it goes in whether or not it listens. */
+static void serial_broken(void *arg, uint8_t key)
+{
+	struct serial *serial = arg;
+
+	pthread_mutex_lock(&serial->dev.lock);
+	serial->urgent = 2;
+	serial->urgent_key = key;
+	serial_fill(serial);
+	pthread_mutex_unlock(&serial->dev.lock);
+}
+
 /* Timers: with the device's lock held. */
 static void serial_timeout(void *arg)
 {
@@ -203,6 +224,8 @@ static int serial_create(struct vm *vm, const char *name, const void *config, st
 		serial->chardev->readable_arg = serial;
 		serial->chardev->writable = serial_writable;
 		serial->chardev->writable_arg = serial;
+		serial->chardev->broken = serial_broken;
+		serial->chardev->broken_arg = serial;
 	}
 	*out = &serial->dev;
 	return 0;
@@ -213,7 +236,7 @@ static void serial_reset(struct device *dev)
 	struct serial *serial = container_of(dev, struct serial, dev);
 
 	serial->listen_at = serial->blocked_at = CLOCK_NEVER;
-	serial->polls = 0;
+	serial->polls = serial->urgent = 0;
 	uart16550_sync(&serial->uart);
 }
 
@@ -235,6 +258,7 @@ static void serial_destroy(struct device *dev)
 	if (serial->chardev) {
 		serial->chardev->readable = NULL;
 		serial->chardev->writable = NULL;
+		serial->chardev->broken = NULL;
 	}
 	timer_cancel(&serial->timeout);
 	timer_cancel(&serial->listen);

@@ -4,7 +4,11 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <unistd.h>
+
+#include "core/say.h"
 
 #define CTRL_A 0x01
 
@@ -52,7 +56,7 @@ void tty_raw(struct tty *tty, int fd)
 	struct termios raw;
 
 	tty->fd = -1;
-	tty->escape = false;
+	tty->escape = tty->breaking = false;
 	/* In the background it is somebody else's just now. */
 	if (!isatty(fd) || tcgetattr(fd, &tty->saved) || tty_in_background(fd))
 		return;
@@ -80,6 +84,61 @@ void tty_restore(struct tty *tty)
 	tty->fd = -1;
 }
 
+static const struct tty_key {
+	char key;
+	enum tty_action action;
+	const char *help;
+} keys[] = {
+	{ 'x', TTY_QUIT, "quit" },
+	{ 'p', TTY_POWER, "press the power button" },
+	{ 'r', TTY_RESET, "reset the guest" },
+	{ 'b', TTY_BREAK, "then a key: a break on the serial line and the key, which is Linux's SysRq" },
+	{ 'k', TTY_CTRL_ALT_DEL, "Ctrl-Alt-Del on the guest's keyboard" },
+	{ 's', TTY_STATUS, "show how the guest is doing" },
+};
+
+void tty_say(const struct tty *tty, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	/* The line begins at the left whatever the terminal makes of a "\n". */
+	say(0, "%s%s", text, tty->fd >= 0 ? "\r" : "");
+}
+
+static void tty_help(const struct tty *tty)
+{
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		tty_say(tty, "Ctrl-A %c  %s", keys[i].key, keys[i].help);
+	tty_say(tty, "Ctrl-A a  send Ctrl-A to the guest");
+	tty_say(tty, "Ctrl-A h  this list");
+}
+
+/* The key after Ctrl-A. Whether the guest gets a Ctrl-A. */
+static bool tty_key(struct tty *tty, uint8_t byte)
+{
+	if (byte == 'a' || byte == CTRL_A)
+		return true;
+	if (byte == 'b') {
+		tty->breaking = true;
+		return false;
+	}
+	/* What is said must not begin in the middle of the guest's line. */
+	if (byte == 'h' || byte == 's')
+		say_text("\r\n", 2, 0);
+	if (byte == 'h')
+		tty_help(tty);
+	/* A key that is none of ours is dropped, as with a terminal multiplexer. */
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+		if (byte == keys[i].key)
+			tty->act(tty->arg, keys[i].action, 0);
+	}
+	return false;
+}
+
 size_t tty_filter(void *arg, uint8_t *bytes, size_t n)
 {
 	struct tty *tty = arg;
@@ -88,25 +147,17 @@ size_t tty_filter(void *arg, uint8_t *bytes, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		uint8_t byte = bytes[i];
 
-		if (!tty->escape) {
-			if (byte == CTRL_A)
-				tty->escape = true;
-			else
-				bytes[kept++] = byte;
-			continue;
-		}
-		tty->escape = false;
-		switch (byte) {
-		case 'x':
-			tty->quit(tty->arg);
-			break;
-		case 'a':
-		case CTRL_A:
-			bytes[kept++] = CTRL_A;
-			break;
-		default:
-			/* Not an escape of ours: the key is dropped, as with a terminal multiplexer. */
-			break;
+		if (tty->breaking) {
+			tty->breaking = false;
+			tty->act(tty->arg, TTY_BREAK, byte);
+		} else if (tty->escape) {
+			tty->escape = false;
+			if (tty_key(tty, byte))
+				bytes[kept++] = CTRL_A;
+		} else if (byte == CTRL_A) {
+			tty->escape = true;
+		} else {
+			bytes[kept++] = byte;
 		}
 	}
 	return kept;

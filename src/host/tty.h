@@ -13,12 +13,17 @@
 
 #define TTY_DEADLY 14
 
+/* What the keys after Ctrl-A ask for; what only tty.c knows of (help, Ctrl-A itself) is not told. */
+enum tty_action { TTY_QUIT, TTY_POWER, TTY_RESET, TTY_BREAK, TTY_CTRL_ALT_DEL, TTY_STATUS };
+
 struct tty {
 	int fd; /* -1: no terminal, or not ours to change */
 	struct termios saved;
 	bool escape;                         /* Ctrl-A was the last byte */
+	bool breaking;                       /* the next is the key that follows a break */
 	struct sigaction deadly[TTY_DEADLY]; /* what signals that kill did before */
-	void (*quit)(void *arg);
+	/* On the thread that filters. key: of TTY_BREAK alone. */
+	void (*act)(void *arg, enum tty_action action, uint8_t key);
 	void *arg;
 };
 
@@ -35,8 +40,11 @@ bool tty_in_background(int fd);
 void tty_raw(struct tty *tty, int fd);
 void tty_restore(struct tty *tty);
 
+/* Words of ours to the user, in lines of their own on standard error; never waits. */
+void tty_say(const struct tty *tty, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
 /*
- * A chardev's filter: takes the escape sequences out of what the user typed. Ctrl-A x calls `quit`, Ctrl-A a or
+ * A chardev's filter: takes what Ctrl-A escapes out of what the user typed. Ctrl-A h lists the keys; Ctrl-A a or
  * Ctrl-A Ctrl-A is one Ctrl-A for the guest. Returns how many of the n bytes are the guest's.
  */
 size_t tty_filter(void *tty, uint8_t *bytes, size_t n);

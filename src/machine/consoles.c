@@ -2,6 +2,9 @@
 /* consoles.c - the back ends of a machine's serial ports; see consoles.h. */
 #include "machine/consoles.h"
 
+#include <inttypes.h>
+#include <unistd.h>
+
 #include "core/say.h"
 #include "machine/machine.h"
 
@@ -54,11 +57,101 @@ void consoles_down(struct machine *m)
 	}
 }
 
-struct chardev *consoles_stdio(struct machine *m)
+static struct chardev *stdio_of(struct machine *m)
 {
 	for (unsigned i = 0; i < VM_SERIALS; i++) {
 		if (m->config.consoles[i].kind == CONSOLE_STDIO)
 			return m->vm.serials[i];
 	}
 	return NULL;
+}
+
+static void press_ctrl_alt_del(struct machine *m)
+{
+	/* Left Ctrl, left Alt, Delete of the cursor block, and up again; scan code set 2. */
+	static const struct {
+		uint8_t n, codes[3];
+	} events[] = { { 1, { 0x14 } }, { 1, { 0x11 } }, { 2, { 0xe0, 0x71 } }, { 3, { 0xe0, 0xf0, 0x71 } },
+		{ 2, { 0xf0, 0x11 } }, { 2, { 0xf0, 0x14 } } };
+
+	for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+		if (!vm_key(&m->vm, events[i].codes, events[i].n)) {
+			tty_say(&m->tty, "the guest does not take keys just now");
+			return;
+		}
+	}
+}
+
+static void tell_status(struct machine *m)
+{
+	uint64_t ms = clock_now(&m->vm.clock) / 1000000, exits = 0, unclaimed = 0;
+
+	/* The vCPUs run on: what is told may be a moment old. */
+	for (unsigned i = 0; i < m->kvm.nr_vcpus; i++) {
+		const struct vcpu *vcpu = &m->kvm.vcpus[i];
+
+		exits += __atomic_load_n(&vcpu->exits, __ATOMIC_RELAXED);
+		for (unsigned space = 0; space < NR_SPACES; space++)
+			unclaimed += __atomic_load_n(&vcpu->from.unclaimed_reads[space], __ATOMIC_RELAXED) +
+				     __atomic_load_n(&vcpu->from.unclaimed_writes[space], __ATOMIC_RELAXED);
+	}
+	tty_say(&m->tty, "up for %" PRIu64 ".%03u s, %u vCPUs, %u resets", ms / 1000, (unsigned)(ms % 1000),
+		m->kvm.nr_vcpus, m->resets);
+	tty_say(&m->tty, "%" PRIu64 " exits to user space, %" PRIu64 " accesses that no device claimed", exits,
+		unclaimed);
+	for (unsigned i = 0; i < VM_SERIALS; i++) {
+		struct chardev *chardev = m->vm.serials[i];
+		uint64_t dropped;
+
+		if (!chardev)
+			continue;
+		pthread_mutex_lock(&chardev->lock);
+		dropped = chardev->dropped;
+		pthread_mutex_unlock(&chardev->lock);
+		tty_say(&m->tty, "%s: %" PRIu64 " bytes of output dropped", ports[i], dropped);
+	}
+}
+
+/* On the event loop's thread. */
+static void act(void *arg, enum tty_action action, uint8_t key)
+{
+	struct machine *m = arg;
+	struct chardev *console = stdio_of(m);
+
+	switch (action) {
+	case TTY_QUIT:
+		run_request(&m->vm.run, REASON_QUIT);
+		break;
+	case TTY_POWER:
+		if (!vm_press(&m->vm, BUTTON_POWER))
+			tty_say(&m->tty, "the guest does not listen to its power button");
+		break;
+	case TTY_RESET:
+		vm_reset(&m->vm);
+		break;
+	case TTY_BREAK:
+		if (console && console->broken)
+			console->broken(console->broken_arg, key);
+		break;
+	case TTY_CTRL_ALT_DEL:
+		press_ctrl_alt_del(m);
+		break;
+	case TTY_STATUS:
+		tell_status(m);
+		break;
+	}
+}
+
+int consoles_take_tty(struct machine *m, struct error *err)
+{
+	struct chardev *console = stdio_of(m);
+
+	if (!console)
+		return 0;
+	m->tty.act = act;
+	m->tty.arg = m;
+	console->filter_arg = &m->tty;
+	console->filter = tty_filter;
+	tty_raw(&m->tty, STDIN_FILENO);
+	return 0;
 }

@@ -12,8 +12,8 @@ int consoles_up(struct machine *m, struct error *err) __attribute__((warn_unused
 void consoles_down(struct machine *m);
 /* Writes out what the guest has said; see chardev_flush(). */
 void consoles_flush(struct machine *m);
-/* The port's that this terminal is; NULL: none is. */
-struct chardev *consoles_stdio(struct machine *m);
+/* A stage: this terminal, where it is a port's, becomes raw, and its Ctrl-A keys are ours. */
+int consoles_take_tty(struct machine *m, struct error *err) __attribute__((warn_unused_result));
 /* "serial0": a port's name; `line` below VM_SERIALS. */
 const char *consoles_port(unsigned line);
 

@@ -245,13 +245,6 @@ static void devices_down(struct machine *m)
 	for_each_device(m, stop_device);
 }
 
-static void quit(void *arg)
-{
-	struct machine *m = arg;
-
-	run_request(&m->vm.run, REASON_QUIT);
-}
-
 static int threads_up(struct machine *m, struct error *err)
 {
 	return kvm_start_vcpus(&m->kvm, m->config.host_cpus, err);
@@ -261,20 +254,6 @@ static void threads_down(struct machine *m)
 {
 	kvm_join_vcpus(&m->kvm);
 	kvm_drain_posted(&m->kvm);
-}
-
-static int tty_up(struct machine *m, struct error *err)
-{
-	struct chardev *console = consoles_stdio(m);
-
-	if (!console)
-		return 0;
-	m->tty.quit = quit;
-	m->tty.arg = m;
-	console->filter_arg = &m->tty;
-	console->filter = tty_filter;
-	tty_raw(&m->tty, STDIN_FILENO);
-	return 0;
 }
 
 static void tty_down(struct machine *m)
@@ -298,7 +277,7 @@ static const struct stage stages[] = {
 	{ "load", STATUS_IMAGE, true, load_up, NULL },
 	{ "signals", STATUS_HOST, false, ends_up, ends_down },
 	{ "threads", STATUS_HOST, false, threads_up, threads_down },
-	{ "tty", STATUS_HOST, false, tty_up, tty_down },
+	{ "tty", STATUS_HOST, false, consoles_take_tty, tty_down },
 };
 
 #define NR_STAGES (sizeof(stages) / sizeof(stages[0]))

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import resource
 import select
 import signal
@@ -67,6 +68,10 @@ class Guest:
     def raw(self):
         return not termios.tcgetattr(self.slave)[3] & termios.ICANON
 
+    def ends_by(self, keys, status):
+        os.write(self.master, keys)
+        self.ends(status)
+
     def ends(self, status):
         try:
             got = self.process.wait(10)
@@ -86,6 +91,72 @@ def test_ctrl_a_x_quits_a_halted_guest():
     assert guest.raw()
     os.write(guest.master, b"\x01x")
     guest.ends(QUIT)
+
+
+def on_terminal(guest, keys, words, timeout=10):
+    """Types, and waits until each of the words was shown; all that was."""
+    os.write(guest.master, keys)
+    shown = b""
+    end = time.monotonic() + timeout
+    while not all(word in shown for word in words) and time.monotonic() < end:
+        if select.select([guest.master], [], [], 0.1)[0]:
+            shown += os.read(guest.master, 4096)
+    for word in words:
+        assert word in shown, f"no {word!r} in {shown!r}"
+    return shown
+
+
+def test_ctrl_a_h_lists_the_keys_and_each_line_begins_at_the_left():
+    guest = Guest(HALT)
+    shown = on_terminal(guest, b"\x01h", [b"Ctrl-A h  this list"])
+    for key in b"xprbksa":
+        assert b"Ctrl-A %c  " % key in shown, shown
+    lines = shown.replace(b"\r", b"").split(b"\n")
+    assert all(line.startswith(b"trapline: ") for line in lines if line not in (b"", b"!")), shown
+    assert shown.count(b"\n") <= shown.count(b"\r\n"), shown
+    guest.ends_by(b"\x01x", QUIT)
+
+
+def test_ctrl_a_s_tells_how_the_guest_is():
+    guest = Guest(HALT)
+    shown = on_terminal(guest, b"\x01s", [b"serial0: 0 bytes of output dropped"])
+    assert re.search(rb"up for \d+\.\d{3} s, 1 vCPUs, 0 resets", shown), shown
+    assert re.search(rb"[1-9]\d* exits to user space, 0 accesses that no device claimed", shown), shown
+    guest.ends_by(b"\x01x", QUIT)
+
+
+def test_ctrl_a_r_resets_the_guest():
+    guest = Guest(HALT)
+    on_terminal(guest, b"", [b"!"])
+    on_terminal(guest, b"\x01r", [b"!"])
+    on_terminal(guest, b"\x01s", [b"1 resets"])
+    guest.ends_by(b"\x01x", QUIT)
+
+
+def test_ctrl_a_p_presses_the_power_button():
+    guest = Guest(HALT)
+    on_terminal(guest, b"\x01p", [b"does not listen to its power button"])
+    guest.ends_by(b"\x01x", QUIT)
+    guest = Guest(LISTENING)
+    guest.ends_by(b"\x01p", 0)
+
+
+def test_ctrl_a_k_types_on_the_keyboard():
+    # What the controller makes of it, in scan code set 1: 11 bytes, of which the two of each E0 code come by themselves.
+    codes = b"\x1d\x38\xe0\x53\xe0\xd3\xb8\x9d"
+    code = SAY
+    for byte in codes:  # 1: in $0x64, %al; test $1, %al; jz 1b; in $0x60, %al; cmp $byte, %al; jne to a triple fault
+        code += b"\xe4\x64\xa8\x01\x74\xfa\xe4\x60\x3c" + bytes([byte]) + b"\x74\x02\x0f\x0b"
+    guest = Guest("--no-reboot", kernel("keys", code + S5))
+    guest.ends_by(b"\x01k", 0)
+
+
+def test_ctrl_a_b_breaks_the_line():
+    # mov $0x3fd, %dx; 1: in; test $0x10, %al; jz 1b; then the null byte and the key from 0x3f8.
+    code = SAY + b"\x66\xba\xfd\x03\xec\xa8\x10\x74\xfb\x66\xba\xf8\x03\xec\x84\xc0\x74\x02\x0f\x0b"
+    code += b"\xec\x3c\x68\x74\x02\x0f\x0b"
+    guest = Guest("--no-reboot", kernel("break", code + S5))
+    guest.ends_by(b"typed ahead\x01bh", 0)
 
 
 def test_it_quits_although_much_was_typed_that_no_guest_took():

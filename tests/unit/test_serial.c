@@ -219,6 +219,36 @@ static void test_serial_patience(void **state)
 	close(fds[1]);
 }
 
+/* A break, and the key after it, pass what waits for a guest that does not read; a full chip gets them when it can. */
+static void test_serial_break(void **state)
+{
+	struct chardev chardev;
+	struct rig *rig;
+
+	assert_int_equal(chardev_init(&chardev, NULL, -1, -1), 0);
+	rig = serial_rig(&chardev);
+	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"typed ahead, long ago", 21), 21);
+	chardev.broken(chardev.broken_arg, 'h');
+	/* Without FIFOs there is room for one byte at a time. */
+	assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0x60 | UART_LSR_DR | UART_LSR_BI);
+	assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0x60 | UART_LSR_DR);
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 0);
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'h');
+	assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0x60);
+	/* With FIFOs, full. */
+	rig_write(rig, 0, UART_IIR_FCR, 1, UART_FCR_ENABLE);
+	rig_write(rig, 0, UART_MCR, 1, UART_MCR_RTS);
+	chardev.broken(chardev.broken_arg, 's');
+	for (unsigned i = 0; i < UART_FIFO; i++)
+		assert_int_equal(rig_read(rig, 0, UART_DATA, 1), "typed ahead, long ago"[i]);
+	assert_int_equal(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_BI, UART_LSR_BI);
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 0);
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 's');
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'g');
+	rig_free(rig);
+	chardev_fini(&chardev);
+}
+
 static void test_serial_reset(void **state)
 {
 	struct rig *rig = serial_rig(NULL);
@@ -245,6 +275,7 @@ int main(void)
 		cmocka_unit_test(test_serial_slow_reader),
 		cmocka_unit_test(test_serial_blocked),
 		cmocka_unit_test(test_serial_patience),
+		cmocka_unit_test(test_serial_break),
 		cmocka_unit_test(test_serial_reset),
 	};
 
