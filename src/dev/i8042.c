@@ -38,9 +38,11 @@ enum {
 
 	INPUT_UNLOCKED = 0x80,
 
-	CMD_READ_RAM = 0x20,  /* to 0x3f */
-	CMD_WRITE_RAM = 0x60, /* to 0x7f; data follows */
-	CMD_PASSWORD = 0xa4,
+	CMD_READ_RAM = 0x20,      /* to 0x3f */
+	CMD_WRITE_RAM = 0x60,     /* to 0x7f; data follows */
+	CMD_PASSWORD = 0xa4,      /* is there one? */
+	CMD_LOAD_PASSWORD = 0xa5, /* data follows, to a null byte */
+	CMD_LOCK = 0xa6,          /* until the password was typed */
 	CMD_AUX_OFF = 0xa7,
 	CMD_AUX_ON = 0xa8,
 	CMD_AUX_TEST = 0xa9,
@@ -49,11 +51,15 @@ enum {
 	CMD_KBD_OFF = 0xad,
 	CMD_KBD_ON = 0xae,
 	CMD_READ_INPUT = 0xc0,
+	CMD_POLL_LOW = 0xc1, /* the input port's bits 0 to 3 in the status's 4 to 7, until the next write */
+	CMD_POLL_HIGH = 0xc2,
 	CMD_READ_OUTPUT = 0xd0,
 	CMD_WRITE_OUTPUT = 0xd1, /* data follows, to D4 */
 	CMD_KBD_LOOP = 0xd2,
 	CMD_AUX_LOOP = 0xd3,
 	CMD_AUX_SEND = 0xd4,
+	CMD_A20_OFF = 0xdd, /* these two are no command of IBM's, but of most controllers since */
+	CMD_A20_ON = 0xdf,
 	CMD_READ_TEST = 0xe0,
 	CMD_PULSE = 0xf0, /* to 0xff */
 };
@@ -210,7 +216,16 @@ static void i8042_command(struct i8042 *kbc, uint8_t command)
 		break;
 	case CMD_WRITE_RAM ... CMD_WRITE_RAM + I8042_RAM - 1:
 	case CMD_WRITE_OUTPUT ... CMD_AUX_SEND:
+	case CMD_LOAD_PASSWORD:
+	case CMD_POLL_LOW:
+	case CMD_POLL_HIGH:
 		s->command = command;
+		break;
+	case CMD_LOCK: /* no password is ever kept, so there is nothing to lock with */
+		break;
+	case CMD_A20_OFF:
+	case CMD_A20_ON:
+		s->a20 = command == CMD_A20_ON;
 		break;
 	case CMD_PASSWORD:
 		i8042_reply(s, NO_PASSWORD, false);
@@ -259,6 +274,11 @@ static void i8042_data(struct i8042 *kbc, uint8_t value)
 	switch (command) {
 	case CMD_WRITE_RAM ... CMD_WRITE_RAM + I8042_RAM - 1:
 		s->ram[command - CMD_WRITE_RAM] = value;
+		break;
+	case CMD_LOAD_PASSWORD:
+		/* Taken off the wire, which it would else be on as the keyboard's commands, and forgotten. */
+		if (value)
+			s->command = command;
 		break;
 	case CMD_WRITE_OUTPUT:
 		i8042_write_output_port(kbc, value);
@@ -309,6 +329,10 @@ static void i8042_command_trap(void *arg, struct trap *trap)
 	/* Writes are taken at once: the input buffer is never seen full. */
 	trap->value = STATUS_UNLOCKED | (s->full ? STATUS_FULL : 0) | (s->full && s->aux ? STATUS_AUX : 0) |
 		      (s->was_command ? STATUS_COMMAND : 0) | (s->ram[0] & CTR_SYSTEM ? STATUS_SYSTEM : 0);
+	if (s->command == CMD_POLL_LOW)
+		trap->value = (trap->value & 0x0f) | (INPUT_UNLOCKED << 4 & 0xf0);
+	else if (s->command == CMD_POLL_HIGH)
+		trap->value = (trap->value & 0x0f) | (INPUT_UNLOCKED & 0xf0);
 }
 
 bool i8042_key(struct device *dev, const uint8_t *codes, size_t n)

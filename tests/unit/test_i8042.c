@@ -137,6 +137,51 @@ static void test_commands(void **state)
 	rig_free(rig);
 }
 
+/* What other firmware than ours uses: passwords, polls of the input port, A20 by commands of its own. */
+static void test_rare_commands(void **state)
+{
+	struct rig *rig = kbc_rig();
+
+	/* A password goes to nobody: the keyboard would take its bytes for commands. */
+	command(rig, 0xa5);
+	put(rig, 0xf2);
+	put(rig, 0xee);
+	put(rig, 0);
+	command(rig, 0xa6);
+	assert_int_equal(status(rig) & FULL, 0);
+	put(rig, 0xee);
+	expect(rig, 0xee, false);
+	/* The input port's halves, in the status until something is written. */
+	command(rig, 0xc2);
+	assert_int_equal(status(rig) & 0xf0, 0x80);
+	command(rig, 0xc1);
+	assert_int_equal(status(rig) & 0xf0, 0x00);
+	command(rig, 0xae);
+	assert_int_equal(status(rig) & 0xf0, 0x10);
+	command(rig, 0xdd);
+	command(rig, 0xd0);
+	expect(rig, 0xc1, false);
+	command(rig, 0xdf);
+	command(rig, 0xd0);
+	expect(rig, 0xc3, false);
+	rig_free(rig);
+}
+
+/* The machine's keys are this keyboard's, as long as it is there. */
+static void test_the_machines_keys(void **state)
+{
+	struct rig *rig = kbc_rig();
+
+	assert_true(vm_key(&rig->vm, (const uint8_t *)"\x1c", 1));
+	expect(rig, 0x1e, false);
+	put(rig, 0xf5); /* not scanning */
+	expect(rig, 0xfa, false);
+	assert_false(vm_key(&rig->vm, (const uint8_t *)"\x1c", 1));
+	vm_remove_device(rig->dev);
+	assert_false(vm_key(&rig->vm, (const uint8_t *)"\x1c", 1));
+	rig_free(rig);
+}
+
 static void test_output_port(void **state)
 {
 	struct rig *rig = kbc_rig();
@@ -577,6 +622,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_power_on),
 		cmocka_unit_test(test_commands),
+		cmocka_unit_test(test_rare_commands),
+		cmocka_unit_test(test_the_machines_keys),
 		cmocka_unit_test(test_output_port),
 		cmocka_unit_test(test_reset_pulse),
 		cmocka_unit_test(test_linux_probe),
