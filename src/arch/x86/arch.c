@@ -22,10 +22,12 @@
 
 /*
  * Said on every command line but with --no-default-params; the user's own words come after, and win. Each has its
- * line, with what it saves, in the man page. None may change what the guest is.
+ * line, with what it saves, in the man page and docs/boot.md. None may change what the guest is.
  */
 static const char *const default_params[] = {
 	"console=ttyS0",
+	"pci=noearly",
+	"i8042.noloop",
 };
 
 static const char *const kernel_candidates[] = {
