@@ -16,6 +16,8 @@
 #define MIN_RAM (16ULL << 20)
 /* KVM's own bound for x86, and what the ACPI area holds tables for. */
 #define MAX_CPUS 1024
+/* Those that an xAPIC's ids, 0 to 254, can tell apart. */
+#define XAPIC_CPUS 255
 
 /* Where the boot CPU starts after power-on. */
 #define RESET_VECTOR 0xfffffff0
@@ -288,6 +290,8 @@ static int kvm_vcpu(struct board *board, struct vcpu *vcpu, struct error *err)
 	struct vcpu_state *state = NULL;
 	int r = cpuid_set(vcpu->fd, board->supported, vcpu->index, board->config.cpus, tsc_deadline, err);
 
+	if (r == 0 && !board->config.firmware && board->config.cpus > XAPIC_CPUS)
+		r = vcpu_state_x2apic(vcpu->fd, vcpu->index, err);
 	if (r == 0)
 		r = vcpu_state_take(vcpu->kvm->dev, vcpu->fd, vcpu->index, board->config.firmware, &state, err);
 	vcpu->power_on = state;

@@ -31,6 +31,8 @@
 #define MISC_ENABLE_FAST_STRINGS 1ULL
 #define MTRR_ENABLED_WRITE_BACK  0x806ULL
 
+#define APIC_BASE_X2APIC (3ULL << 10) /* enabled, and as an x2APIC */
+
 #define APIC_LVT0  0x350
 #define APIC_LVT1  0x360
 #define LVT_EXTINT 0x700
@@ -264,6 +266,18 @@ static struct kvm_msr_list *msr_list(int kvm_fd, struct error *err)
 		return NULL;
 	}
 	return list;
+}
+
+int vcpu_state_x2apic(int vcpu_fd, unsigned index, struct error *err)
+{
+	struct kvm_sregs sregs;
+
+	if (ioctl(vcpu_fd, KVM_GET_SREGS, &sregs) < 0)
+		return error_set(err, -errno, "vCPU %u: KVM_GET_SREGS: %s", index, strerror(errno));
+	sregs.apic_base |= APIC_BASE_X2APIC;
+	if (ioctl(vcpu_fd, KVM_SET_SREGS, &sregs) < 0)
+		return error_set(err, -errno, "vCPU %u: KVM_SET_SREGS: %s", index, strerror(errno));
+	return 0;
 }
 
 int vcpu_state_take(int kvm_fd, int vcpu_fd, unsigned index, bool firmware, struct vcpu_state **out, struct error *err)

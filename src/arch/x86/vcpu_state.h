@@ -15,6 +15,11 @@ struct vcpu_state;
 struct chip_state;
 
 /*
+ * Before vcpu_state_take(): the local APIC is an x2APIC from power-on, as firmware leaves all of them where one has an
+ * id that eight bits cannot hold: to an xAPIC 255 is everybody. 0 or -errno.
+ */
+int vcpu_state_x2apic(int vcpu_fd, unsigned index, struct error *err) __attribute__((warn_unused_result));
+/*
  * After KVM_SET_CPUID2 and before the vCPU first runs: takes the state, where there is no firmware to run with what
  * that leaves behind (memory types, fast strings, the boot CPU's local interrupt pins). `kvm_fd` is /dev/kvm's; `index` 0 is
  * the boot CPU. One allocation, which the caller frees with free(). 0 or -errno, naming what KVM refused.
