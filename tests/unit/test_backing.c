@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test_backing.c - what backs RAM, and lists of CPUs: values, refusals, and what is left behind. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/host_options.h"
+#include "core/backing.h"
+#include "core/status.h"
+
+#define SIZE (4ULL << 20)
+
+static char path[64];
+
+static int set_up(void **state)
+{
+	snprintf(path, sizeof(path), "/tmp/trapline-backing-%d", (int)getpid());
+	unlink(path);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	unlink(path);
+	return 0;
+}
+
+static bool exists(void)
+{
+	return access(path, F_OK) == 0;
+}
+
+static void lists_of_cpus(void **state)
+{
+	static const struct {
+		const char *list;
+		unsigned n, cpus[4];
+	} good[] = {
+		{ "0", 1, { 0 } },
+		{ "0,1", 2, { 0, 1 } },
+		{ "0-3", 4, { 0, 1, 2, 3 } },
+		{ "7,2-3,7", 4, { 7, 2, 3, 7 } },
+		{ "8191", 1, { 8191 } },
+	};
+	static const char *const bad[] = { "", ",", "0,", ",0", "0,,1", "1-", "-1", "2-1", "0-", "8192", "0-8192",
+		"99999999999999999999", "x", "0 ", "0;1" };
+	struct error err = { 0 };
+	unsigned cpus[4];
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		assert_int_equal(host_options_cpus(good[i].list, cpus, good[i].n, &err), 0);
+		assert_memory_equal(cpus, good[i].cpus, good[i].n * sizeof(cpus[0]));
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(host_options_cpus(bad[i], cpus, 4, &err), -EINVAL);
+	/* More than there is room for are counted, not stored. */
+	cpus[1] = 77;
+	assert_int_equal(host_options_cpus("0-8191", cpus, 1, &err), -EINVAL);
+	assert_int_equal(cpus[1], 77);
+}
+
+static void plain_memory(void **state)
+{
+	const struct backing_config config = { .prefault = true };
+	struct backing backing;
+	struct error err = { 0 };
+
+	assert_int_equal(backing_new(&config, SIZE, &backing, &err), 0);
+	assert_int_equal(backing.memory->size, SIZE);
+	assert_int_equal((uintptr_t)backing.memory->host % (2 << 20), 0);
+	assert_false(backing.used);
+	backing_free(&backing);
+	backing_free(&backing); /* nothing is left of it */
+}
+
+static void a_new_file_goes_unless_it_is_kept(void **state)
+{
+	const struct backing_config config = { .file = path };
+	struct backing backing;
+	struct error err = { 0 };
+	struct stat st;
+
+	assert_int_equal(backing_new(&config, SIZE, &backing, &err), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, SIZE);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	backing_free(&backing);
+	assert_false(exists());
+	assert_int_equal(backing_new(&config, SIZE, &backing, &err), 0);
+	memcpy(backing.memory->host, "kept", 4);
+	backing_keep(&backing);
+	backing_free(&backing);
+	assert_true(exists());
+	/* Now it is an older one, and stays in any case. */
+	assert_int_equal(backing_new(&config, SIZE, &backing, &err), 0);
+	assert_true(backing.used);
+	assert_memory_equal(backing.memory->host, "kept", 4);
+	backing_free(&backing);
+	assert_true(exists());
+}
+
+static void a_file_of_another_size_is_refused_and_stays(void **state)
+{
+	struct backing_config config = { .file = path };
+	struct backing backing;
+	struct error err = { 0 };
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	close(fd);
+	assert_int_equal(backing_check(&config, SIZE, &err), -EINVAL);
+	assert_int_equal(err.status, STATUS_USAGE);
+	err.status = 0;
+	assert_int_equal(backing_new(&config, SIZE, &backing, &err), -EINVAL);
+	assert_int_equal(err.status, STATUS_USAGE);
+	assert_null(backing.memory);
+	assert_true(exists());
+	assert_int_equal(backing_check(&config, 4096, &err), 0);
+}
+
+static void a_later_failure_removes_the_new_file(void **state)
+{
+	/* No host has node 1023; the check that would have said so was not asked. */
+	const struct backing_config config = { .file = path, .bind = true, .node = 1023 };
+	struct backing backing;
+	struct error err = { 0 };
+
+	assert_true(backing_new(&config, SIZE, &backing, &err) < 0);
+	assert_non_null(strstr(err.text, "--numa-node 1023"));
+	assert_null(backing.memory);
+	assert_false(exists());
+}
+
+static void words_for_a_dry_run(void **state)
+{
+	const struct backing_config all = { .file = "/x", .prefault = true, .bind = true, .node = 3 };
+	const struct backing_config huge = { .hugetlbfs = "/h", .huge_page = 1 << 30 };
+	const struct backing_config none = { 0 };
+	char text[64], small[8];
+
+	backing_text(&all, text, sizeof(text));
+	assert_string_equal(text, "file /x, filled at start, from NUMA node 3");
+	backing_text(&huge, text, sizeof(text));
+	assert_string_equal(text, "huge pages of 1024 MiB from /h");
+	backing_text(&none, small, sizeof(small));
+	assert_string_equal(small, "anonymo");
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(lists_of_cpus),
+		cmocka_unit_test(plain_memory),
+		cmocka_unit_test_setup_teardown(a_new_file_goes_unless_it_is_kept, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_file_of_another_size_is_refused_and_stays, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_later_failure_removes_the_new_file, set_up, tear_down),
+		cmocka_unit_test(words_for_a_dry_run),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
