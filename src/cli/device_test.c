@@ -15,13 +15,12 @@
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/options.h"
 #include "cli/tester.h"
+#include "host/unix.h"
 
 #define DEFAULT_EPOCH (946684800LL * (int64_t)NSEC_PER_SEC) /* 2000-01-01, a Saturday */
 /* What a pipe that is writable takes without making us wait. */
@@ -35,20 +34,19 @@ struct device_test {
 
 	struct machine machine;
 	struct tester tester;
-	int listener;    /* -1: standard input and output */
-	int in, out;     /* -1: no client */
-	bool always;     /* `in` is a file that is always ready and cannot be watched */
-	bool end;        /* of the input */
-	bool gone;       /* the client does not read any more */
-	bool skip;       /* up to the end of a line that is too long */
-	size_t length;   /* of what is in `line` */
-	size_t consumed; /* of that, by earlier commands */
+	struct unix_listener listener; /* fd -1: standard input and output */
+	int in, out;                   /* -1: no client */
+	bool always;                   /* `in` is a file that is always ready and cannot be watched */
+	bool end;                      /* of the input */
+	bool gone;                     /* the client does not read any more */
+	bool skip;                     /* up to the end of a line that is too long */
+	size_t length;                 /* of what is in `line` */
+	size_t consumed;               /* of that, by earlier commands */
 	char line[TESTER_LINE + 1];
 	struct loop_watch input, clients, signals;
 	struct loop_work serve;
 	bool finished;
 	int status;
-	int console; /* the file into which serial0's output goes */
 };
 
 /* The first reason counts. */
@@ -83,8 +81,8 @@ static void say(void *arg, const char *line, size_t length)
 			finish(d, STATUS_QUIT);
 			break;
 		}
-		n = d->listener >= 0 ? send(d->out, line, piece, MSG_DONTWAIT | MSG_NOSIGNAL)
-				     : write(d->out, line, piece);
+		n = d->listener.fd >= 0 ? send(d->out, line, piece, MSG_DONTWAIT | MSG_NOSIGNAL)
+					: write(d->out, line, piece);
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
 			d->gone = true;
 		if (n > 0) {
@@ -100,13 +98,13 @@ static void disconnect(struct device_test *d)
 {
 	loop_unwatch(&d->machine.vm.loop, &d->input);
 	loop_cancel(&d->machine.vm.loop, &d->serve);
-	if (d->listener >= 0 && d->in >= 0)
+	if (d->listener.fd >= 0 && d->in >= 0)
 		close(d->in);
 	d->in = d->out = -1;
 	d->end = d->gone = d->skip = false;
 	d->length = d->consumed = 0;
 	/* The next one has waited in the socket's queue. */
-	if (d->listener >= 0 && loop_watch(&d->machine.vm.loop, &d->clients, EPOLLIN))
+	if (d->listener.fd >= 0 && loop_watch(&d->machine.vm.loop, &d->clients, EPOLLIN))
 		finish(d, STATUS_HOST);
 }
 
@@ -156,13 +154,13 @@ static void serve(void *arg)
 	struct loop *loop = &d->machine.vm.loop;
 	bool more = one_line(d);
 
-	if (d->tester.quit || (d->gone && d->listener < 0)) {
+	if (d->tester.quit || (d->gone && d->listener.fd < 0)) {
 		finish(d, STATUS_OK);
 	} else if (more) {
 		loop_post(loop, &d->serve);
 	} else if (d->end || d->gone) {
 		disconnect(d);
-		if (d->listener < 0)
+		if (d->listener.fd < 0)
 			finish(d, STATUS_OK);
 	} else if (d->always) {
 		read_more(d);
@@ -203,7 +201,7 @@ static int begin(struct device_test *d, int in, int out)
 static void arrived(void *arg, uint32_t events)
 {
 	struct device_test *d = arg;
-	int fd = accept4(d->listener, NULL, NULL, SOCK_CLOEXEC);
+	int fd = accept4(d->listener.fd, NULL, NULL, SOCK_CLOEXEC);
 
 	if (fd < 0)
 		return;
@@ -213,46 +211,13 @@ static void arrived(void *arg, uint32_t events)
 		disconnect(d);
 }
 
-/* Whether the socket at this address belongs to nobody any more: its owner was killed. */
-static bool is_stale(const struct sockaddr_un *addr)
-{
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct stat st;
-	bool stale;
-
-	if (fd < 0 || lstat(addr->sun_path, &st) || !S_ISSOCK(st.st_mode)) {
-		if (fd >= 0)
-			close(fd);
-		return false;
-	}
-	stale = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 && errno == ECONNREFUSED;
-	close(fd);
-	return stale;
-}
-
 static int listen_at(struct device_test *d, struct error *err)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	int r;
+	int r = unix_listen(&d->listener, d->socket_path, err);
 
-	if (strlen(d->socket_path) >= sizeof(addr.sun_path)) {
-		err->status = STATUS_USAGE;
-		return error_set(err, -ENAMETOOLONG, "--socket '%s': longer than %zu bytes", d->socket_path,
-			sizeof(addr.sun_path) - 1);
-	}
-	strcpy(addr.sun_path, d->socket_path);
-	d->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (d->listener < 0)
-		return error_set(err, -errno, "--socket: %s", strerror(errno));
-	if (is_stale(&addr))
-		unlink(d->socket_path);
-	if (bind(d->listener, (const struct sockaddr *)&addr, sizeof(addr)) || listen(d->listener, 4)) {
-		r = error_set(err, -errno, "--socket '%s': %s", d->socket_path, strerror(errno));
-		close(d->listener);
-		d->listener = -1;
-		return r;
-	}
-	d->clients = (struct loop_watch){ .fd = d->listener, .fn = arrived, .arg = d };
+	if (r)
+		return error_prefix(err, r, "--socket");
+	d->clients = (struct loop_watch){ .fd = d->listener.fd, .fn = arrived, .arg = d };
 	return loop_watch(&d->machine.vm.loop, &d->clients, EPOLLIN);
 }
 
@@ -268,9 +233,9 @@ static int serve_machine(struct device_test *d, struct error *err)
 	struct loop *loop = &d->machine.vm.loop;
 	int r;
 
-	d->in = d->out = d->listener = -1;
+	d->in = d->out = d->listener.fd = -1;
 	d->serve = (struct loop_work){ .fn = serve, .arg = d };
-	tester_init(&d->tester, &d->machine, d->console, say, d);
+	tester_init(&d->tester, &d->machine, say, d);
 	r = loop_watch(loop, &d->signals, EPOLLIN);
 	if (r == 0)
 		r = d->socket_path ? listen_at(d, err) : begin(d, STDIN_FILENO, STDOUT_FILENO);
@@ -281,31 +246,39 @@ static int serve_machine(struct device_test *d, struct error *err)
 			err, r, "cannot watch %s: %s", d->socket_path ? "the socket" : "standard input", strerror(-r));
 	disconnect(d);
 	loop_unwatch(loop, &d->signals);
-	if (d->listener >= 0) {
+	if (d->listener.fd >= 0) {
 		loop_unwatch(loop, &d->clients);
-		close(d->listener);
-		unlink(d->socket_path);
+		unix_unlisten(&d->listener);
 	}
 	tester_fini(&d->tester);
 	return r ? err->status ? err->status : STATUS_HOST : d->status;
 }
 
+/* What the guest sends by a serial port goes into a file in memory, which never makes it wait. */
+static int open_consoles(struct device_test *d, struct error *err)
+{
+	for (unsigned i = 0; i < VM_SERIALS; i++) {
+		int fd = memfd_create("console", MFD_CLOEXEC);
+
+		if (fd < 0)
+			return error_set(err, -errno, "no file for a console's output: %s", strerror(errno));
+		d->config.consoles[i] = (struct console_config){ .kind = CONSOLE_FD, .fd = fd };
+	}
+	return 0;
+}
+
 static int with_machine(struct device_test *d, struct error *err)
 {
-	int status;
+	int status = open_consoles(d, err) ? STATUS_HOST : machine_up(&d->machine, &d->config, err);
 
-	d->console = memfd_create("console", MFD_CLOEXEC);
-	if (d->console < 0) {
-		error_set(err, -errno, "no file for the console's output: %s", strerror(errno));
-		return STATUS_HOST;
-	}
-	d->config.consoles[0] = (struct console_config){ .kind = CONSOLE_FD, .fd = d->console };
-	status = machine_up(&d->machine, &d->config, err);
 	if (status == STATUS_OK) {
 		status = serve_machine(d, err);
 		machine_down(&d->machine);
 	}
-	close(d->console);
+	for (unsigned i = 0; i < VM_SERIALS; i++) {
+		if (d->config.consoles[i].kind == CONSOLE_FD)
+			close(d->config.consoles[i].fd);
+	}
 	return status;
 }
 
@@ -362,6 +335,10 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 	}
 	if (rest) {
 		error_set(err, -EINVAL, "device-test takes no words: '%s'", argv[1]);
+		return STATUS_USAGE;
+	}
+	if (d->socket_path && unix_check(d->socket_path, err)) {
+		error_prefix(err, 0, "--socket");
 		return STATUS_USAGE;
 	}
 	m->guest.place = d->place.text;

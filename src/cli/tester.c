@@ -374,36 +374,42 @@ static int cmd_msi(struct tester *t, unsigned argc, char **argv, struct error *e
 
 /* ---- the console's wire ---- */
 
-static int cmd_serial(struct tester *t, unsigned argc, char **argv, struct error *err)
+/* What a port has sent since the last time. */
+static void serial_get(struct tester *t, unsigned port)
 {
-	struct chardev *console = t->machine->vm.console;
+	int fd = t->machine->config.consoles[port].fd;
 	uint8_t bytes[BYTES_MAX];
-	uint64_t port;
 	ssize_t got;
-	int n = number(argv[1], "PORT", UINT64_MAX, &port, err);
 
-	if (n)
-		return n;
-	if (port > 0)
-		return error_set(err, -ENODEV, "PORT: there is nothing at the other end of %" PRIu64, port);
-	if (strcmp(argv[2], "put") == 0 && argc == 4) {
-		n = hex_bytes(argv[3], bytes, err);
-		if (n < 0)
-			return n;
-		add(t, " %zu", chardev_feed(console, bytes, (size_t)n));
-		return 0;
-	}
-	if (strcmp(argv[2], "get") != 0 || argc != 3)
-		return error_set(err, -EINVAL, "serial PORT get or serial PORT put HEX");
-	chardev_flush(console, 0);
-	got = pread(t->serial, bytes, BYTES_MAX, t->serial_taken);
+	chardev_flush(t->machine->vm.serials[port], 0);
+	got = pread(fd, bytes, BYTES_MAX, t->taken[port]);
 	got = got > 0 ? got : 0;
-	t->serial_taken += got;
+	t->taken[port] += got;
 	add_bytes(t, " ", 1);
 	add_hex(t, bytes, (size_t)got);
 	/* All is read: the file begins anew, so that it does not grow for ever. */
-	if (got < BYTES_MAX && ftruncate(t->serial, 0) == 0)
-		t->serial_taken = lseek(t->serial, 0, SEEK_SET);
+	if (got < BYTES_MAX && ftruncate(fd, 0) == 0)
+		t->taken[port] = lseek(fd, 0, SEEK_SET);
+}
+
+static int cmd_serial(struct tester *t, unsigned argc, char **argv, struct error *err)
+{
+	uint8_t bytes[BYTES_MAX];
+	uint64_t port;
+	int n = number(argv[1], "PORT", VM_SERIALS - 1, &port, err);
+
+	if (n)
+		return n;
+	if (strcmp(argv[2], "get") == 0 && argc == 3) {
+		serial_get(t, (unsigned)port);
+		return 0;
+	}
+	if (strcmp(argv[2], "put") != 0 || argc != 4)
+		return error_set(err, -EINVAL, "serial PORT get or serial PORT put HEX");
+	n = hex_bytes(argv[3], bytes, err);
+	if (n < 0)
+		return n;
+	add(t, " %zu", chardev_feed(t->machine->vm.serials[port], bytes, (size_t)n));
 	return 0;
 }
 
@@ -600,15 +606,14 @@ void tester_line(struct tester *t, char *line, size_t length)
 		t->say(t->say_arg, t->text, t->length);
 }
 
-void tester_init(struct tester *t, struct machine *machine, int serial,
-	void (*fn)(void *arg, const char *line, size_t length), void *arg)
+void tester_init(
+	struct tester *t, struct machine *machine, void (*fn)(void *arg, const char *line, size_t length), void *arg)
 {
 	struct vm *vm = &machine->vm;
 
 	*t = (struct tester){
 		.machine = machine,
 		.from = { .name = "device-test" },
-		.serial = serial,
 		.say = fn,
 		.say_arg = arg,
 	};

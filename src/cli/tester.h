@@ -34,8 +34,7 @@ struct tester {
 	struct tester_line lines[IRQ_LINES]; /* under the router's lock, like the messages */
 	struct tester_msi msis[TESTER_MSIS]; /* the newest */
 	uint64_t nr_msis;
-	int serial;         /* the file into which the console's output goes */
-	off_t serial_taken; /* bytes of it that were asked for */
+	off_t taken[VM_SERIALS]; /* bytes of what the guest sent by each port that were asked for */
 	struct loop_work requested;
 	bool quit;     /* by the command of that name */
 	bool lost;     /* the machine could not be reset: nothing more is served */
@@ -50,10 +49,10 @@ struct tester {
 };
 
 /*
- * Drives a machine that was built with `device_test`; `serial` is what serial0's output goes to, an empty file.
+ * Drives a machine that was built with `device_test`; each of its consoles is a CONSOLE_FD, an empty file.
  * All on the loop's thread, or while that does not run. Undone by tester_fini(), before machine_down().
  */
-void tester_init(struct tester *tester, struct machine *machine, int serial,
+void tester_init(struct tester *tester, struct machine *machine,
 	void (*say)(void *arg, const char *line, size_t length), void *say_arg);
 void tester_fini(struct tester *tester);
 /*
