@@ -676,3 +676,19 @@ bool chardev_has_input(struct chardev *dev)
 	pthread_mutex_unlock(&dev->lock);
 	return has;
 }
+
+size_t chardev_last(struct chardev *dev, uint8_t *buf, size_t n)
+{
+	size_t from;
+
+	if (!dev)
+		return 0;
+	pthread_mutex_lock(&dev->lock);
+	if (n > dev->out_kept + dev->out_len)
+		n = dev->out_kept + dev->out_len;
+	from = dev->out_head + dev->out_len + CHARDEV_OUT_SIZE - n;
+	for (size_t i = 0; i < n; i++)
+		buf[i] = dev->out[(from + i) % CHARDEV_OUT_SIZE];
+	pthread_mutex_unlock(&dev->lock);
+	return n;
+}

@@ -119,4 +119,7 @@ bool chardev_has_input(struct chardev *dev);
  */
 size_t chardev_feed(struct chardev *dev, const uint8_t *bytes, size_t n);
 
+/* The last bytes that the chip put, read already or not; returns how many, at most n. From any thread. NULL dev: 0 */
+size_t chardev_last(struct chardev *dev, uint8_t *buf, size_t n);
+
 #endif

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "machine/consoles.h"
 #include "machine/machine.h"
 #include "machine/postmortem.h"
 
@@ -200,8 +201,11 @@ int ends_status(struct machine *m, struct error *err)
 
 	if (m->vm.ready_at && m->config.debug)
 		machine_tell(m, "ready after %.3f s", (double)m->vm.ready_at / NSEC_PER_SEC);
-	if (ends_of[reason].examine)
+	if (ends_of[reason].examine) {
+		/* What the guest has said comes first. */
+		consoles_flush(m);
 		postmortem(m);
+	}
 	if (reason == REASON_GUEST_STATUS)
 		return (int)(__atomic_load_n(&m->vm.guest_status, __ATOMIC_SEQ_CST) & 0xff);
 	if (reason == REASON_POWER_OFF && m->config.guest.exit_port) {

@@ -9,6 +9,9 @@
 #include "core/say.h"
 #include "machine/machine.h"
 
+/* Of the console: as much as says where a boot hangs. */
+#define CONSOLE_BYTES 2048
+#define CONSOLE_LINES 10
 /* All of them are asked for; of many that do the same, the first tell enough. */
 #define VCPUS 16
 
@@ -45,6 +48,39 @@ static void print_traps(struct machine *m, const struct vcpu *vcpu, FILE *out)
 	}
 }
 
+/* Where a line begins that has at most CONSOLE_LINES - 1 after it. */
+static size_t last_lines(const uint8_t *bytes, size_t n)
+{
+	unsigned lines = 0;
+	size_t at = n && bytes[n - 1] == '\n' ? n - 1 : n;
+
+	for (; at > 0; at--)
+		if (bytes[at - 1] == '\n' && ++lines == CONSOLE_LINES)
+			break;
+	return at;
+}
+
+/* The guest chose these bytes, and the terminal that shows them may be another than its console. */
+static void print_console(struct machine *m, FILE *out)
+{
+	uint8_t bytes[CONSOLE_BYTES];
+	size_t n = chardev_last(m->vm.console, bytes, sizeof(bytes));
+	bool begin = true;
+
+	fprintf(out, "console: %s\n", n ? "its last lines" : "nothing");
+	for (size_t i = last_lines(bytes, n); i < n; i++) {
+		if (begin)
+			fputs("  | ", out);
+		begin = bytes[i] == '\n';
+		if (begin || bytes[i] == '\t' || bytes[i] >= 0x80 || (bytes[i] >= 0x20 && bytes[i] < 0x7f))
+			fputc(bytes[i], out);
+		else if (bytes[i] != '\r')
+			fputc('.', out);
+	}
+	if (!begin)
+		fputc('\n', out);
+}
+
 void postmortem(struct machine *m)
 {
 	size_t size = 0;
@@ -54,6 +90,8 @@ void postmortem(struct machine *m)
 	/* No memory: the line that tells of the end is all there is. */
 	if (!out)
 		return;
+	if (m->ended == REASON_BOOT_TIMEOUT && m->vm.console)
+		print_console(m, out);
 	for (unsigned i = 0; i < m->kvm.nr_vcpus; i++) {
 		struct vcpu *vcpu = &m->kvm.vcpus[i];
 

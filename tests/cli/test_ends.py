@@ -450,9 +450,20 @@ def test_a_guest_that_is_not_ready_in_time():
     got, said = flat(SAY + b"\xeb\xfe", "--boot-timeout", "1", "-c", "2")  # jmp .
     lines = said.splitlines()
     assert got == 21 and "within 1 s (--boot-timeout)" in lines[-1], f"{got}: {said!r}"
-    assert lines[0] == "vcpu0: rip 0x100007, 32-bit code, ring 0, running", said
-    assert lines[1] == "vcpu1: rip 0xfff0, real mode, ring 0, not started by the guest", said
+    assert lines[:2] == ["console: its last lines", "  | !"], said
+    assert lines[2] == "vcpu0: rip 0x100007, 32-bit code, ring 0, running", said
+    assert lines[3] == "vcpu1: rip 0xfff0, real mode, ring 0, not started by the guest", said
     assert 0.9 < time.monotonic() - begin < 10
+
+
+def test_the_last_lines_of_a_console_that_nobody_sees():
+    # Twelve lines, a bell and an escape: mov $'a', %bl; 1: mov %ebx, %eax; out; mov $'\n', %al; out; inc; cmp; jne 1b
+    code = (SAY + b"\xb3\x61\x89\xd8\xee\xb0\x0a\xee\xfe\xc3\x80\xfb\x6d\x75\xf3"
+            + b"".join(b"\xb0" + bytes([byte]) + b"\xee" for byte in b"\x07\x1b[1mB\r\xc3\xbc") + b"\xeb\xfe")
+    got, said = flat(code, "--boot-timeout", "1")
+    lines = said.splitlines()
+    assert got == 21 and lines[0] == "console: its last lines", f"{got}: {said!r}"
+    assert lines[1:11] == [f"  | {letter}" for letter in "defghijkl"] + ["  | ..[1mBü"], said
 
 
 def test_a_guest_that_is_ready_in_time_goes_on():

@@ -641,6 +641,45 @@ static void test_one_file_both_ways(void **state)
 	close(slave);
 }
 
+static void test_last_output(void **state)
+{
+	struct chardev dev, zeros = { 0 };
+	uint8_t buf[2 * CHARDEV_OUT_SIZE];
+	int p[2];
+
+	assert_int_equal(pipe(p), 0);
+	assert_int_equal(chardev_last(NULL, buf, 1), 0);
+	assert_int_equal(chardev_last(&zeros, buf, 1), 0);
+	assert_int_equal(chardev_init(&dev, NULL, -1, p[1]), 0);
+	assert_int_equal(chardev_last(&dev, buf, 10), 0);
+	for (size_t i = 0; i < 100; i++)
+		chardev_put(&dev, pattern(i));
+	assert_int_equal(chardev_last(&dev, buf, 1000), 100);
+	for (size_t i = 0; i < 100; i++)
+		assert_int_equal(buf[i], pattern(i));
+	/* What was read too, together with what was not. */
+	chardev_flush(&dev, 0);
+	for (size_t i = 100; i < 120; i++)
+		chardev_put(&dev, pattern(i));
+	assert_int_equal(chardev_last(&dev, buf, 50), 50);
+	for (size_t i = 0; i < 50; i++)
+		assert_int_equal(buf[i], pattern(70 + i));
+	/* Round the ring, and never more than it holds. */
+	chardev_flush(&dev, 0);
+	assert_int_equal(read(p[0], buf, sizeof(buf)), 120);
+	for (size_t i = 120; i < CHARDEV_OUT_SIZE; i++)
+		chardev_put(&dev, pattern(i));
+	chardev_flush(&dev, 0);
+	for (size_t i = CHARDEV_OUT_SIZE; i < CHARDEV_OUT_SIZE + 200; i++)
+		chardev_put(&dev, pattern(i));
+	assert_int_equal(chardev_last(&dev, buf, sizeof(buf)), CHARDEV_OUT_SIZE);
+	for (size_t i = 0; i < CHARDEV_OUT_SIZE; i++)
+		assert_int_equal(buf[i], pattern(200 + i));
+	chardev_fini(&dev);
+	close(p[0]);
+	close(p[1]);
+}
+
 static void test_nothing_behind_it(void **state)
 {
 	struct chardev dev, zeros = { 0 };
@@ -725,6 +764,7 @@ int main(void)
 		cmocka_unit_test(test_filter_sees_a_terminal_behind_a_full_ring),
 		cmocka_unit_test(test_one_file_both_ways),
 		cmocka_unit_test(test_output_is_gathered),
+		cmocka_unit_test(test_last_output),
 		cmocka_unit_test(test_nothing_behind_it),
 	};
 

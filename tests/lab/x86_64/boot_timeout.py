@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A stock guest that never says that it is ready is ended by --boot-timeout, which tells where its vCPUs are."""
+"""A stock guest that never says that it is ready is ended by --boot-timeout, which tells its last words and its vCPUs.
+
+How far it gets by then depends on the inner machine's clock, which may run fast on a busy host.
+"""
 
 import re
-import time
-
-SECONDS = 45
 
 
 def test(t):
-    begin = time.monotonic()
-    guest = t.boot("fact up\ncat\n", cpus=2, options=("--boot-timeout", "40"))
-    guest.fact("up", 39)
-    guest.ends(21, 60)
-    took = time.monotonic() - begin
-    t.check(took > 39, "it ended after %.1f s" % took)
+    guest = t.boot("fact up\ncat\n", cpus=2, quiet=False, append="cryptomgr.notests earlyprintk=serial",
+                   options=("--boot-timeout", "30"))
+    guest.ends(21, 110)
     log = guest.log()
-    for number in range(2):
-        t.check(re.search(r"^vcpu%d: rip 0x[0-9a-f]+, 64-bit code, ring [03], (running|halted)" % number, log, re.M),
-                "not told where vCPU %d is" % number)
-    t.check("within 40 s (--boot-timeout)" in log, "not told why")
+    t.check(re.search(r"^vcpu0: rip 0x[0-9a-f]+, 64-bit code, ring [03], (running|halted)", log, re.M),
+            "not told where vCPU 0 is")
+    t.check(re.search(r"^vcpu1: rip 0x[0-9a-f]+, .* code|^vcpu1: rip 0xfff0, real mode.*not started", log, re.M),
+            "not told where vCPU 1 is")
+    console, _, told = log.partition("console: its last lines\n")
+    lines = re.findall(r"^  \| (.*)$", told, re.M)
+    t.check(0 < len(lines) <= 10 and all(line in console for line in lines), "not told the console's last lines")
+    t.check("within 30 s (--boot-timeout)" in log, "not told why")
+    t.note("got to '%s'" % lines[-1][:60])
