@@ -79,7 +79,8 @@ static int unix_is_stale(const char *path, struct error *err)
 	return error_set(err, -EADDRINUSE, "'%s': another process listens on this socket", path);
 }
 
-static int unix_bind(struct unix_listener *listener, struct error *err)
+/* *st: of the socket's file. */
+static int unix_bind(struct unix_listener *listener, struct stat *st, struct error *err)
 {
 	struct sockaddr_un address = unix_address(listener->path);
 	int r = bind(listener->fd, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0;
@@ -93,7 +94,11 @@ static int unix_bind(struct unix_listener *listener, struct error *err)
 	}
 	if (r)
 		return error_set(err, r, "cannot make the socket '%s': %s", listener->path, strerror(-r));
-	return 0;
+	if (listen(listener->fd, 8) || lstat(listener->path, st)) {
+		r = error_set(err, -errno, "cannot listen on the socket '%s': %s", listener->path, strerror(errno));
+		(void)unlink(listener->path);
+	}
+	return r;
 }
 
 int unix_listen(struct unix_listener *listener, const char *path, struct error *err)
@@ -109,11 +114,7 @@ int unix_listen(struct unix_listener *listener, const char *path, struct error *
 	if (listener->fd < 0)
 		return error_set(err, -errno, "'%s': %s", path, strerror(errno));
 	folder = unix_lock_folder(path);
-	r = unix_bind(listener, err);
-	if (r == 0 && (listen(listener->fd, 8) || lstat(path, &st))) {
-		r = error_set(err, -errno, "'%s': %s", path, strerror(errno));
-		(void)unlink(path);
-	}
+	r = unix_bind(listener, &st, err);
 	if (folder >= 0)
 		close(folder);
 	if (r) {
