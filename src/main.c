@@ -84,7 +84,7 @@ int main(int argc, char **argv)
 	int status;
 
 	fill_standard_streams();
-	thread_small_stacks();
+	thread_small();
 	thread_adopt();
 	status = dispatch(argc, argv, &err);
 	/* What was printed may not have got out: a full disk. */

@@ -3,6 +3,7 @@
 #include "core/thread.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,10 +64,12 @@ int thread_start(pthread_t *thread, const char *name, void *(*fn)(void *), void 
 	return -rc;
 }
 
-void thread_small_stacks(void)
+void thread_small(void)
 {
 	pthread_attr_t attr;
 
+	/* Threads allocate next to nothing, and what is shared they change under a lock anyway. */
+	(void)mallopt(M_ARENA_MAX, 1);
 	if (pthread_attr_init(&attr))
 		return;
 	/* A C library that refuses leaves its own size, which works too. */

@@ -25,7 +25,7 @@ TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 def halted(program, kernel, cpus):
     """What it holds once its guest has said its byte."""
     process = subprocess.Popen([program, "run", "-k", kernel, "-m", str(MIB), "-c", str(cpus)],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         if process.stdout.read(1) != b"!":
             raise RuntimeError("the guest did not say its byte")
