@@ -11,8 +11,8 @@
  * Input: the chardev keeps what it has until the chip has room. It keeps it too until the guest listens: a driver
  * empties the FIFO when it opens the port, and what a script has piped in while the guest still boots must
  * not go with it. A guest listens when it has raised RTS, as all drivers with a terminal behind them do; when the
- * receive interrupt was on for a moment (not for the length of a probe); or when it does nothing else
- * than look for input.
+ * receive interrupt was on for a moment (not for the length of a probe); or when it has looked for input again and
+ * again with nothing written in between, as firmware does: then until the next driver sets the FIFO up.
  */
 #include "dev/serial.h"
 
@@ -39,6 +39,7 @@ struct serial {
 	/* Not the guest's to see, and not worth saving: at worst, input comes a moment sooner. */
 	uint64_t listen_at; /* clock ns from when IER means it; CLOCK_NEVER: receive interrupt off */
 	unsigned polls;
+	bool polled;     /* there were SERIAL_POLLS of them */
 	unsigned urgent; /* what goes before all input: 2, a break and then the key; 1, the key; 0, nothing */
 	uint8_t urgent_key;
 	uint64_t blocked_at; /* clock ns from when the reader is behind; CLOCK_NEVER: it is not */
@@ -98,7 +99,7 @@ static const struct uart16550_ops serial_ops = {
 
 static bool serial_listens(struct serial *serial)
 {
-	if (serial->uart.state.mcr & UART_MCR_RTS || serial->polls >= SERIAL_POLLS)
+	if (serial->uart.state.mcr & UART_MCR_RTS || serial->polled)
 		return true;
 	if (serial->listen_at == CLOCK_NEVER)
 		return false;
@@ -130,10 +131,14 @@ static void serial_fill(struct serial *serial)
 static void serial_watch(struct serial *serial, const struct trap *trap)
 {
 	/* A guest that reads LSR for want of an empty transmitter does not look for input. */
-	if (trap->offset != UART_LSR || trap->write || !(trap->value & UART_LSR_THRE))
+	bool looks = !trap->write && trap->offset == UART_LSR && trap->value & UART_LSR_THRE;
+
+	if (trap->write || (trap->offset == UART_LSR && !looks))
 		serial->polls = 0;
-	else if (serial->polls < SERIAL_POLLS)
-		serial->polls++;
+	else if (looks && ++serial->polls == SERIAL_POLLS)
+		serial->polled = true;
+	if (trap->write && trap->offset == UART_IIR_FCR)
+		serial->polled = false;
 	if (!(serial->uart.state.ier & UART_IER_RX)) {
 		serial->listen_at = CLOCK_NEVER;
 	} else if (serial->listen_at == CLOCK_NEVER) {
@@ -237,6 +242,7 @@ static void serial_reset(struct device *dev)
 
 	serial->listen_at = serial->blocked_at = CLOCK_NEVER;
 	serial->polls = serial->urgent = 0;
+	serial->polled = false;
 	uart16550_sync(&serial->uart);
 }
 

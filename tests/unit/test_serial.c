@@ -108,6 +108,41 @@ static void test_serial_listeners(void **state)
 	chardev_fini(&chardev);
 }
 
+/*
+ * Firmware looks for input now and then, by other registers too, and answers each key: it need not prove itself again.
+ * The next driver, which sets the FIFO up, has to.
+ */
+static void test_serial_firmware(void **state)
+{
+	struct chardev chardev;
+	struct rig *rig;
+	unsigned looks = 0;
+
+	assert_int_equal(chardev_init(&chardev, NULL, -1, -1), 0);
+	rig = serial_rig(&chardev);
+	rig_write(rig, 0, UART_MCR, 1, 0);
+	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"abc", 3), 3);
+	while (!(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR)) {
+		(void)rig_read(rig, 0, UART_MSR, 1);
+		(void)rig_read(rig, 0, UART_MCR, 1);
+		assert_true(++looks < 100);
+	}
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'a');
+	rig_write(rig, 0, UART_DATA, 1, 'a');
+	assert_true(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR);
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'b');
+	assert_true(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR);
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'c');
+
+	rig_write(rig, 0, UART_IIR_FCR, 1, 7);
+	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"d", 1), 1);
+	assert_false(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR);
+	rig_write(rig, 0, UART_MCR, 1, UART_MCR_RTS);
+	assert_true(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR);
+	rig_free(rig);
+	chardev_fini(&chardev);
+}
+
 static void *run_loop(void *arg)
 {
 	loop_run(arg);
@@ -272,6 +307,7 @@ int main(void)
 		cmocka_unit_test(test_serial_nowhere),
 		cmocka_unit_test(test_serial_input),
 		cmocka_unit_test(test_serial_listeners),
+		cmocka_unit_test(test_serial_firmware),
 		cmocka_unit_test(test_serial_slow_reader),
 		cmocka_unit_test(test_serial_blocked),
 		cmocka_unit_test(test_serial_patience),
