@@ -81,6 +81,9 @@ static int isa_create(struct vm *vm, const char *name, const void *config, struc
 
 	if (!piix)
 		return error_set(err, -ENOMEM, "%s: no memory", name);
+	/* Firmware that cannot turn its decoding on takes the devices behind it for absent. */
+	piix->fn.boot_command = PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER;
+	pci_init(&piix->fn, PCI_COMMAND, 2, 0, piix->fn.boot_command);
 	for (unsigned pin = 0; pin < PCI_PINS; pin++)
 		pci_init(&piix->fn, ISA_PIRQ_ROUTE + pin, 1, PIRQ_OFF, 0x8f);
 	*out = &piix->fn.dev;
