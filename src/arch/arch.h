@@ -26,6 +26,7 @@ struct vcpu;
 struct guest_config {
 	const char *kernel;   /* path; NULL: none, with firmware, or in a machine that no vCPU enters */
 	const char *firmware; /* path; NULL: none */
+	const char *flash;    /* path; NULL: none; only with firmware */
 	const char *initrd;   /* NULL: none */
 	const char *params;   /* appended to the defaults; NULL: none */
 	bool no_default_params;

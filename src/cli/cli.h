@@ -45,6 +45,11 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 		OPTION_FLAG, 0, "exit-port", NULL, "the guest ends with a status of its own, written to port 0xf4",    \
 			&(m)->guest.exit_port                                                                          \
 	}
+#define OPTION_FLASH(m)                                                                                                \
+	{                                                                                                              \
+		OPTION_STRING, 0, "flash", "FILE", "with --firmware: a flash chip, such as OVMF's variables",          \
+			&(m)->guest.flash                                                                              \
+	}
 #define OPTION_PCI_TEST(m)                                                                                             \
 	{                                                                                                              \
 		OPTION_FLAG, 0, "pci-test", NULL, "add the PCI function that tests drive", &(m)->guest.pci_test        \

@@ -145,7 +145,7 @@ static void board_down(struct machine *m)
 
 static int images_up(struct machine *m, struct error *err)
 {
-	if (!m->config.guest.kernel && !m->config.guest.firmware)
+	if (!m->config.guest.kernel)
 		return 0;
 	return m->config.arch->open_images(m->board, err); /* closed with the board */
 }

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Bad input gets one clear line and a documented status; good input in a dry run is what was asked for."""
 import bz2
+import fcntl
 import gzip
 import json
 import lzma
@@ -135,7 +136,7 @@ def test_firmware_of_a_wrong_size():
     for size in (0xffff, 0x10001, 17 << 20):
         with open(path_of("rom-bad"), "wb") as file:
             file.truncate(size)
-        refuse(dry("--firmware", path_of("rom-bad")), IMAGE, "rom-bad", str(size), "64 KiB", "16 MiB")
+        refuse(dry("--firmware", path_of("rom-bad")), IMAGE, "rom-bad", str(size), "4 KiB", "16 MiB")
     with open(path_of("rom-big"), "wb") as file:
         file.truncate(16 << 20)
     assert dry("--firmware", path_of("rom-big")).returncode == 0
@@ -148,6 +149,22 @@ def test_firmware_and_what_is_a_kernels():
     for option in (("-k", GOOD), ("-i", GOOD), ("-p", "quiet"), ("--boot", "pvh"), ("--no-default-params",)):
         refuse(dry("--firmware", rom, *option), USAGE, option[0], "--firmware")
     refuse(dry("--firmware", rom, GOOD), USAGE, "-k", "--firmware")
+
+
+def test_flash_below_the_firmware():
+    rom, flash = path_of("rom", b"\xf4" * 0x10000), path_of("flash", b"\xff" * 0x3000)
+    machine = json.loads(dry("--firmware", rom, "--flash", flash, "--json").stdout)
+    roms = [(r["base"], r["device"]) for r in machine["bus"]["mmio"] if r["kind"] == "rom"]
+    assert roms == [(0xfffed000, "flash"), (0xffff0000, None)], roms
+    refuse(dry("-k", GOOD, "--flash", flash), USAGE, "--flash", "--firmware")
+    refuse(dry("--firmware", rom, "--flash", path_of("flash-none")), IMAGE, "flash-none", "No such file")
+    refuse(dry("--firmware", rom, "--flash", path_of("flash-odd", b"x" * 4097)), IMAGE, "flash-odd", "4097", "4 KiB")
+    with open(path_of("flash-big", b""), "wb") as file:
+        file.truncate(16 << 20)
+    refuse(dry("--firmware", rom, "--flash", path_of("flash-big")), IMAGE, "flash-big", "rom", "16 MiB")
+    with open(flash, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        refuse(dry("--firmware", rom, "--flash", flash), IMAGE, flash, "another guest")
 
 
 def test_firmware_has_some_places_by_heart():

@@ -130,6 +130,7 @@ static void test_chips(void **state)
 	assert_int_equal(config_read(bed, 1, 0, 0, 4), 0x70008086);
 	assert_int_equal(config_read(bed, 1, 0, 0x0a, 2), 0x0601);
 	assert_int_equal(config_read(bed, 1, 0, 0x0e, 1) & 0x80, 0x80);
+	assert_int_equal(config_read(bed, 1, 0, 0x04, 2), 7);
 	assert_int_equal(config_read(bed, 1, 3, 0, 4), 0x71138086);
 	assert_int_equal(config_read(bed, 1, 3, 0x40, 4), 0x601);
 	assert_int_equal(config_read(bed, 1, 3, 0x80, 1) & 1, 1);

@@ -102,6 +102,8 @@ static int check(const struct guest_config *config, struct error *err)
 		return error_set(err, -ERANGE, "-c %u: at most %u vCPUs", config->cpus, MAX_CPUS);
 	if (way_wanted(config) == NR_BOOT_WAYS)
 		return unknown_way(config->boot, err);
+	if (config->flash && !config->firmware)
+		return error_set(err, -EINVAL, "--flash goes with --firmware");
 	err->status = 0;
 	return 0;
 }
@@ -197,7 +199,7 @@ static int open_images(struct board *board, struct error *err)
 	int r;
 
 	if (board->config.firmware)
-		return firmware_open(board, err);
+		return 0; /* it was opened with the machine that it makes */
 	r = join_cmdline(board, err);
 	if (r)
 		return r;

@@ -10,6 +10,7 @@
 #include "arch/place.h"
 #include "arch/x86/board.h"
 #include "desc/acpi_loader.h"
+#include "dev/flash.h"
 #include "dev/fwcfg.h"
 
 #define FW_CFG_PORT 0x510
@@ -17,8 +18,8 @@
 /* How long firmware waits for the key that brings its boot menu. */
 #define MENU_MS 1000
 
-/* Chipsets decode ROM in pieces of 64 KiB, below the local APICs' 16 MiB and no further. */
-#define ROM_UNIT 0x10000ULL
+/* Whole pages, for the hypervisor to map; above the local APICs' 16 MiB, as on a PC. */
+#define ROM_UNIT 0x1000ULL
 #define ROM_MAX  (LAYOUT_HOLE_END - LAYOUT_KVM_END)
 
 /* The BIOS area: what 16-bit code reaches of the ROM. */
@@ -31,15 +32,6 @@ struct e820_entry {
 	uint32_t type;
 } __attribute__((packed));
 static_assert(sizeof(struct e820_entry) == 20, "wire structure");
-
-int firmware_build(struct board *board, struct error *err)
-{
-	const struct placement table[] = {
-		{ "fw_cfg", &fwcfg_type, NULL, .at = { PIO(FW_CFG_PORT) } },
-	};
-
-	return place_devices(board->vm, table, sizeof(table) / sizeof(table[0]), err);
-}
 
 static int check_size(const struct image *image, struct error *err)
 {
@@ -68,7 +60,7 @@ static int add_rom(struct board *board, struct memory *memory, struct error *err
 	return r ? image_error(&fw->image, err, r, "no place at 0x%llx", (unsigned long long)fw->rom.base) : 0;
 }
 
-int firmware_open(struct board *board, struct error *err)
+static int open_rom(struct board *board, struct error *err)
 {
 	struct image *image = &board->firmware.image;
 	struct memory *memory;
@@ -83,6 +75,47 @@ int firmware_open(struct board *board, struct error *err)
 		return image_error(image, err, r, "%s", strerror(-r));
 	r = add_rom(board, memory, err);
 	memory_put(memory); /* the region has its own reference now, or nobody has one */
+	return r;
+}
+
+/* The flash ends where the ROM begins, as on a board where both are one chip. How large it is, it knows itself. */
+static int add_flash(struct board *board, struct error *err)
+{
+	const struct flash_config config = { .path = board->config.flash };
+	const struct region *rom = &board->firmware.rom;
+	struct device *dev;
+	int r = flash_type.create(board->vm, "flash", &config, &dev, err);
+
+	if (r)
+		return r;
+	if (dev->regions[0]->size > ROM_MAX - rom->size) {
+		err->status = STATUS_IMAGE;
+		r = error_set(err, -EINVAL, "flash '%s' and firmware '%s' together are larger than %llu MiB",
+			config.path, board->config.firmware, ROM_MAX >> 20);
+	} else {
+		dev->regions[0]->space = SPACE_MMIO;
+		dev->regions[0]->base = rom->base - dev->regions[0]->size;
+		r = vm_add_devices(board->vm, &dev, 1, err);
+	}
+	if (r)
+		dev->type->destroy(dev);
+	return r;
+}
+
+int firmware_build(struct board *board, struct error *err)
+{
+	const struct placement table[] = {
+		{ "fw_cfg", &fwcfg_type, NULL, .at = { PIO(FW_CFG_PORT) } },
+	};
+	int r = open_rom(board, err);
+
+	if (r) {
+		err->status = STATUS_IMAGE;
+		return r;
+	}
+	r = place_devices(board->vm, table, sizeof(table) / sizeof(table[0]), err);
+	if (r == 0 && board->config.flash)
+		r = add_flash(board, err);
 	return r;
 }
 

@@ -20,10 +20,11 @@ struct firmware {
 	struct region rom;
 };
 
-/* The devices that only a machine with firmware has. 0 or -errno. */
+/*
+ * The ROM, from its file, and the devices that only a machine with firmware has. 0 or -errno; firmware_close() afterwards
+ * in either case.
+ */
 int firmware_build(struct board *board, struct error *err) __attribute__((warn_unused_result));
-/* Opens and checks the file, and puts it into its ROM. 0 or -errno; firmware_close() afterwards in either case. */
-int firmware_open(struct board *board, struct error *err) __attribute__((warn_unused_result));
 void firmware_close(struct board *board); /* the bus is drained afterwards, by the caller */
 /* What a power-on or a reset finds: the shadow, and fw_cfg's items. 0 or -errno. */
 int firmware_load(struct board *board, struct error *err) __attribute__((warn_unused_result));
