@@ -33,6 +33,10 @@ class Lost(Exception):
     """The inner machine went away, or does not answer."""
 
 
+class Stuck(Lost):
+    """The inner machine runs, but gets nowhere."""
+
+
 class Pipe:
     """One byte channel: a thread reads it, keeps what came, hands it to a listener."""
 
@@ -316,11 +320,17 @@ class Machine:
             raise Lost("a program cannot be started in the inner machine: %s" % output.strip())
         return program
 
-    def run_alone(self, timeout, halt=None):
+    def _cpu_seconds(self):
+        """Processor time that QEMU has used."""
+        with open("/proc/%d/stat" % self.process.pid) as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def run_alone(self, timeout, patience, halt=None):
         """Boots it with a clock that counts instructions and lets it run the script that it was prepared with.
 
-        Returns what was printed. Nothing but the script's end, or `halt` (an event), ends it sooner than `timeout`
-        seconds of the host's. Its time is exact: a nanosecond an instruction, whatever else the host does. So that runs
+        Returns what was printed. Stuck when it has printed nothing for `patience` seconds of processor time, Lost after
+        `timeout` seconds of the host's or when `halt` (an event) says so. Its time is exact: a nanosecond an instruction, whatever else the host does. So that runs
         are equal to the digit there is one processor, no network, disk or request, and output goes to a file, which
         takes it at once.
         """
@@ -332,7 +342,13 @@ class Machine:
                                         stderr=subprocess.STDOUT, start_new_session=True)
         os.close(initrd)
         end = time.monotonic() + timeout
+        size, since = 0, 0.0
         while self.process and self.process.poll() is None:
+            if os.path.getsize(self.log) > size:
+                size, since = os.path.getsize(self.log), self._cpu_seconds()
+            elif self._cpu_seconds() > since + patience:
+                self.stop()
+                raise Stuck("the inner machine gets nowhere; see %s" % self.log)
             if time.monotonic() > end or (halt and halt.is_set()):
                 self.stop()
                 raise Lost("the inner machine did not end in %d s; see %s" % (timeout, self.log))
