@@ -35,9 +35,10 @@ struct guest_config {
 	struct memory *memory; /* backs all of it; NULL: anonymous memory is made */
 	bool ram_used;         /* that memory is not all zeros at the start */
 	unsigned cpus;
-	bool pci_test;            /* the test-only PCI function */
-	bool exit_port;           /* a status that the guest gives ends it */
-	const char *const *place; /* see struct place_moves in arch/place.h */
+	bool pci_test;               /* the test-only PCI function */
+	unsigned pci_test_functions; /* the same as a device of so many, at most PCI_FUNCTIONS; 0: as pci_test says */
+	bool exit_port;              /* a status that the guest gives ends it */
+	const char *const *place;    /* see struct place_moves in arch/place.h */
 	unsigned nr_place;
 };
 

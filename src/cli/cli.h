@@ -54,6 +54,11 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 	{                                                                                                              \
 		OPTION_FLAG, 0, "pci-test", NULL, "add the PCI function that tests drive", &(m)->guest.pci_test        \
 	}
+#define OPTION_PCI_TEST_FUNCTIONS(m)                                                                                   \
+	{                                                                                                              \
+		OPTION_COUNT, 0, "pci-test-functions", "N", "the same, as a device of N functions (1-8)",              \
+			&(m)->guest.pci_test_functions                                                                 \
+	}
 
 /* The machine as it would be built. */
 void dry_run_text(const struct machine *machine, FILE *out);

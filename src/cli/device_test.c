@@ -317,6 +317,7 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 		OPTION_EXIT_PORT(m),
 		OPTION_FLASH(m),
 		OPTION_PCI_TEST(m),
+		OPTION_PCI_TEST_FUNCTIONS(m),
 		{ OPTION_GROUP, 0, "Lines:", NULL, NULL, NULL },
 		{ OPTION_STRING, 0, "socket", "PATH", "listen there; default: standard input and output",
 			&d->socket_path },

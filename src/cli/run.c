@@ -81,6 +81,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		{ OPTION_STRING, 0, "stats", "FILE", "write at the end which device each exit went to, as JSON",
 			&o->stats },
 		OPTION_PCI_TEST(m),
+		OPTION_PCI_TEST_FUNCTIONS(m),
 		{ OPTION_STRING, 0, "kvm-device", "FILE", "KVM's device file; default: /dev/kvm", &m->kvm_device },
 		{ OPTION_FLAG, 'h', "help", NULL, "print this", &o->help },
 		{ OPTION_END, 0, NULL, NULL, NULL, NULL },

@@ -24,7 +24,7 @@ struct pci_test_state {
 struct pci_test {
 	struct pci_function fn; /* first */
 	struct region bar0, bar2, bar4;
-	int signal;                  /* an eventfd that raises INTA */
+	int signal;                  /* an eventfd that raises the INTx pin */
 	struct loop_watch resampled; /* an eventfd that tells of the guest's end of interrupt */
 	struct pci_test_state state;
 };
@@ -238,6 +238,7 @@ static void test_destroy(struct device *dev)
 
 static int test_create(struct vm *vm, const char *name, const void *config, struct device **out, struct error *err)
 {
+	const struct pci_test_config *c = config;
 	struct pci_test *test = calloc(1, sizeof(*test));
 	struct pci_function *fn;
 	int r;
@@ -262,7 +263,7 @@ static int test_create(struct vm *vm, const char *name, const void *config, stru
 		test_destroy(&fn->dev);
 		return error_set(err, r, "%s: its BARs cannot be declared", name);
 	}
-	pci_intx_init(fn, 1);
+	pci_intx_init(fn, c ? c->pin : 1);
 	r = test->signal < 0 || test->resampled.fd < 0 ? -errno : irq_arm(&fn->irq, test->signal, test->resampled.fd);
 	if (r) {
 		test_destroy(&fn->dev);

@@ -4,7 +4,7 @@
  * driver makes it move its own BARs from inside its own handler.
  *
  * Ids 1234:7e57: 1234 is nobody's, emulators' test devices use it, and no Linux driver claims this
- * device. Class 0xff0000 (no class). INTA.
+ * device. Class 0xff0000 (no class).
  *
  * BAR 0: 4 KiB of 32-bit memory: registers at 0, memory (PCI_TEST_MEMORY bytes) at PCI_TEST_MEMORY.
  * BAR 2: 64 KiB of 64-bit prefetchable memory: memory throughout.
@@ -25,8 +25,9 @@
 #define PCI_TEST_ARM      0x54455352 /* "RSET" */
 
 enum pci_test_register {
-	PCI_TEST_ID = 0x00,    /* reads PCI_TEST_ID_VALUE */
-	PCI_TEST_INTX = 0x04,  /* bit 0: level of INTA; bit 1: the same, but by an eventfd, as from another process */
+	PCI_TEST_ID = 0x00, /* reads PCI_TEST_ID_VALUE */
+	PCI_TEST_INTX =
+		0x04, /* bit 0: level of the INTx pin; bit 1: the same, but by an eventfd, as from another process */
 	PCI_TEST_COUNT = 0x08, /* accesses to all BARs since reset, this one not included; any write clears it */
 	PCI_TEST_LIVE = 0x0c,  /* bit n: BAR n decodes; PCI_TEST_ARM written: the next register read asks for a reset */
 	PCI_TEST_MOVE_LO = 0x10, /* what PCI_TEST_MOVE puts into BAR n */
@@ -41,7 +42,11 @@ enum pci_test_register {
 #define PCI_TEST_BAR2_SIZE  0x10000
 #define PCI_TEST_BAR0_BYTES (PCI_TEST_BAR0_SIZE - PCI_TEST_MEMORY)
 
-/* No config. */
+struct pci_test_config {
+	unsigned pin; /* 1-4: INTA-INTD */
+};
+
+/* Config: struct pci_test_config, read in create() only; NULL: INTA. */
 extern const struct device_type pci_test_type;
 
 #endif

@@ -32,7 +32,7 @@ TAIL_LINES = 15
 
 # Drivers that tests ask for by modules="drivers".
 DRIVERS = ("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "button", "evdev",
-           "pvpanic", "pvpanic_mmio", "nvram")
+           "pvpanic", "pvpanic_mmio", "nvram", "uio_pci_generic")
 
 
 class Case:
@@ -50,6 +50,8 @@ class Case:
         if not hasattr(module, "KERNELS"):
             self.kernels.add((arguments.get("kernel", "cloud"), arguments.get("image", "vmlinux")))
         self.build = getattr(module, "build", None)
+        # How many processors the inner machine needs for this; 0: as many as --inner-cpus says.
+        self.inner_cpus = getattr(module, "INNER_CPUS", 0)
 
 
 def load(folder):
@@ -196,9 +198,12 @@ class Lab:
             self.pieces = {"guest-init": file.read()}
         self.files = files
 
-    def boot(self, number):
+    def cpus(self, case):
+        return case.inner_cpus or self.args.inner_cpus
+
+    def boot(self, number, cpus):
         inner = machine.Machine(self.arch, os.path.join(self.folder, "inner%d.log" % number), self.cache,
-                                memory=self.args.memory, cpus=self.args.inner_cpus)
+                                memory=self.args.memory, cpus=cpus)
         inner.prepare(self.files)
         self.machines.add(inner)
         if self.halt.is_set():
@@ -215,8 +220,11 @@ class Lab:
                     case = work.get_nowait()
                 except queue.Empty:
                     break
+                if inner and inner.cpus != self.cpus(case):
+                    inner.stop()
+                    inner = None
                 if inner is None or not inner.alive():
-                    inner = self.boot(number)
+                    inner = self.boot(number, self.cpus(case))
                 board.begins(case.name)
                 if not self.run(case, inner, board):
                     inner.stop()
@@ -293,7 +301,9 @@ class Lab:
         return text.rstrip()
 
     def go(self):
-        order = sorted(self.cases.values(), key=lambda case: -self.times.get(case.name, case.seconds))
+        # By processors first, so that inner machines are replaced once.
+        order = sorted(self.cases.values(),
+                       key=lambda case: (-self.cpus(case), -self.times.get(case.name, case.seconds)))
         work = queue.Queue()
         for case in order:
             work.put(case)

@@ -104,6 +104,9 @@ static int check(const struct guest_config *config, struct error *err)
 		return unknown_way(config->boot, err);
 	if (config->flash && !config->firmware)
 		return error_set(err, -EINVAL, "--flash goes with --firmware");
+	if (config->pci_test_functions > PCI_FUNCTIONS)
+		return error_set(err, -ERANGE, "--pci-test-functions %u: a PCI device has 1 to %d",
+			config->pci_test_functions, PCI_FUNCTIONS);
 	err->status = 0;
 	return 0;
 }

@@ -3,72 +3,15 @@
  * pci_move.c - run in a guest: sizes, moves, disables and overlaps the test function's BARs behind the kernel's back
  * and checks where its registers answer. Prints a line for each step, "ok ..." or "wrong ...".
  */
-#include <dirent.h>
-#include <fcntl.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "pci_guest.h"
+
 #include <string.h>
-#include <sys/io.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-/* As in src/pci/testdev.h, said again because a guest's driver would. */
-enum { VENDOR = 0x1234, DEVICE = 0x7e57, ID = 0x54534554 };
-enum { REG_ID = 0, REG_LIVE = 0xc, REG_MOVE_LO = 0x10, REG_MOVE_HI = 0x14, REG_MOVE = 0x18, REG_SCRATCH = 0x1c };
-enum { MEMORY0 = 0x800, COMMAND = 4, BAR0 = 0x10, BAR2 = 0x18, BAR4 = 0x20 };
-
-static int config = -1, mem = -1;
-
-static void step(bool good, const char *what, uint64_t got)
-{
-	printf("%s %s (%#llx)\n", good ? "ok" : "wrong", what, (unsigned long long)got);
-}
-
-static uint32_t config_read(unsigned reg, unsigned len)
-{
-	uint32_t value = 0;
-
-	if (pread(config, &value, len, reg) != (ssize_t)len)
-		perror("config read");
-	return value;
-}
-
-static void config_write(unsigned reg, unsigned len, uint32_t value)
-{
-	if (pwrite(config, &value, len, reg) != (ssize_t)len)
-		perror("config write");
-}
-
-static bool find(void)
-{
-	DIR *dir = opendir("/sys/bus/pci/devices");
-	struct dirent *entry;
-	char path[300];
-
-	while (dir && (entry = readdir(dir))) {
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/config", entry->d_name);
-		config = open(path, O_RDWR);
-		if (config >= 0 && config_read(0, 4) == ((uint32_t)DEVICE << 16 | VENDOR))
-			return true;
-		if (config >= 0)
-			close(config);
-	}
-	return false;
-}
+static int config = -1;
 
 static volatile uint8_t *map(uint64_t base, size_t size)
 {
-	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, mem, (off_t)base);
-
-	if (at == MAP_FAILED) {
-		printf("wrong mmap of %#llx\n", (unsigned long long)base);
-		exit(1);
-	}
-	return at;
+	return map_physical(base, size);
 }
 
 static uint32_t read32(uint64_t base, unsigned reg)
@@ -90,11 +33,11 @@ static void write32(uint64_t base, unsigned reg, uint32_t value)
 
 static uint32_t size_of(unsigned bar, uint32_t flags)
 {
-	uint32_t saved = config_read(bar, 4), size;
+	uint32_t saved = config_read(config, bar, 4), size;
 
-	config_write(bar, 4, UINT32_MAX);
-	size = ~(config_read(bar, 4) & ~flags) + 1;
-	config_write(bar, 4, saved);
+	config_write(config, bar, 4, UINT32_MAX);
+	size = ~(config_read(config, bar, 4) & ~flags) + 1;
+	config_write(config, bar, 4, saved);
 	return size;
 }
 
@@ -118,35 +61,35 @@ int main(void)
 	uint32_t bar4, command;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	mem = open("/dev/mem", O_RDWR | O_SYNC);
-	if (!find() || mem < 0 || iopl(3) < 0) {
-		printf("wrong no test function, /dev/mem or iopl\n");
+	config = config_open(TEST_SLOT, 0);
+	if (config < 0 || config_read(config, 0, 4) != TEST_IDS || iopl(3) < 0) {
+		printf("wrong no test function, or no ports\n");
 		return 1;
 	}
-	command = config_read(COMMAND, 2);
-	config_write(COMMAND, 2, command & ~3U);
+	command = config_read(config, COMMAND, 2);
+	config_write(config, COMMAND, 2, command & ~3U);
 	step(size_of(BAR0, 15) == 4096, "size of BAR0", size_of(BAR0, 15));
 	step(size_of(BAR2, 15) == 65536, "size of BAR2", size_of(BAR2, 15));
 	step(size_of(BAR4, 3) == 32, "size of BAR4", size_of(BAR4, 3));
-	step((config_read(BAR2, 4) & 7) == 4, "BAR2 has 64 bits", config_read(BAR2, 4));
-	bar0 = config_read(BAR0, 4) & ~15U;
-	bar2 = (config_read(BAR2, 4) & ~15U) | (uint64_t)config_read(BAR2 + 4, 4) << 32;
-	bar4 = config_read(BAR4, 4) & ~3U;
+	step((config_read(config, BAR2, 4) & 7) == 4, "BAR2 has 64 bits", config_read(config, BAR2, 4));
+	bar0 = config_read(config, BAR0, 4) & ~15U;
+	bar2 = (config_read(config, BAR2, 4) & ~15U) | (uint64_t)config_read(config, BAR2 + 4, 4) << 32;
+	bar4 = config_read(config, BAR4, 4) & ~3U;
 	step(bar0 && bar2 && bar4, "all have a place", bar0);
 	step(read32(bar0, REG_ID) == UINT32_MAX, "disabled memory is all ones", read32(bar0, REG_ID));
 	step(inl((uint16_t)bar4) == UINT32_MAX, "disabled ports are all ones", inl((uint16_t)bar4));
-	config_write(COMMAND, 2, command | 3);
-	step(read32(bar0, REG_ID) == ID, "BAR0 answers", read32(bar0, REG_ID));
-	step(inl((uint16_t)(bar4 + REG_ID)) == ID, "BAR4 answers", inl((uint16_t)(bar4 + REG_ID)));
+	config_write(config, COMMAND, 2, command | 3);
+	step(read32(bar0, REG_ID) == TEST_ID, "BAR0 answers", read32(bar0, REG_ID));
+	step(inl((uint16_t)(bar4 + REG_ID)) == TEST_ID, "BAR4 answers", inl((uint16_t)(bar4 + REG_ID)));
 	step((inl((uint16_t)(bar4 + REG_LIVE)) & 0x15) == 0x15, "all decode", inl((uint16_t)(bar4 + REG_LIVE)));
 	widths(bar0, MEMORY0, "memory behind BAR0, all widths");
 	widths(bar2, 0x10, "memory behind BAR2, all widths");
 
 	to = bar0 + 0x100000;
 	write32(bar0, REG_SCRATCH, 0x12345678);
-	config_write(BAR0, 4, (uint32_t)to);
+	config_write(config, BAR0, 4, (uint32_t)to);
 	step(read32(bar0, REG_ID) == UINT32_MAX, "BAR0 left its old place", read32(bar0, REG_ID));
-	step(read32(to, REG_ID) == ID, "BAR0 answers at its new place", read32(to, REG_ID));
+	step(read32(to, REG_ID) == TEST_ID, "BAR0 answers at its new place", read32(to, REG_ID));
 	step(read32(to, REG_SCRATCH) == 0x12345678, "and is the same device", read32(to, REG_SCRATCH));
 	bar0 = to;
 
@@ -154,31 +97,31 @@ int main(void)
 	write32(bar0, REG_MOVE_LO, (uint32_t)to);
 	write32(bar0, REG_MOVE, 0);
 	step(read32(bar0, REG_ID) == UINT32_MAX, "BAR0 moved by itself left its place", read32(bar0, REG_ID));
-	step(read32(to, REG_ID) == ID, "and answers at the new one", read32(to, REG_ID));
+	step(read32(to, REG_ID) == TEST_ID, "and answers at the new one", read32(to, REG_ID));
 	bar0 = to;
 
 	to = 0x800000000; /* 32 GiB: no RAM of ours, and below every processor's limit */
-	config_write(BAR2, 4, (uint32_t)to);
-	config_write(BAR2 + 4, 4, (uint32_t)(to >> 32));
+	config_write(config, BAR2, 4, (uint32_t)to);
+	config_write(config, BAR2 + 4, 4, (uint32_t)(to >> 32));
 	step(read32(bar2, 0x10) == UINT32_MAX, "BAR2 left its old place", read32(bar2, 0x10));
 	step(read32(to, 0x10) == 0xbeef2211, "BAR2 answers above 4 GiB with what it held", read32(to, 0x10));
 	widths(to, 0x20, "memory above 4 GiB, all widths");
-	config_write(BAR2, 4, (uint32_t)bar2);
-	config_write(BAR2 + 4, 4, (uint32_t)(bar2 >> 32));
+	config_write(config, BAR2, 4, (uint32_t)bar2);
+	config_write(config, BAR2 + 4, 4, (uint32_t)(bar2 >> 32));
 
-	config_write(BAR4, 4, bar4 + 0x400);
+	config_write(config, BAR4, 4, bar4 + 0x400);
 	step(inl((uint16_t)bar4) == UINT32_MAX, "BAR4 left its old ports", inl((uint16_t)bar4));
 	bar4 += 0x400;
-	step(inl((uint16_t)bar4) == ID, "BAR4 answers at its new ports", inl((uint16_t)bar4));
+	step(inl((uint16_t)bar4) == TEST_ID, "BAR4 answers at its new ports", inl((uint16_t)bar4));
 
 	/* Two BARs at one place: one of them decodes, and when they part both do. */
-	config_write(BAR0, 4, (uint32_t)bar2);
+	config_write(config, BAR0, 4, (uint32_t)bar2);
 	step((inl((uint16_t)(bar4 + REG_LIVE)) & 5) != 5, "of two BARs at one place one decodes",
 		inl((uint16_t)(bar4 + REG_LIVE)));
-	config_write(BAR0, 4, (uint32_t)bar0);
+	config_write(config, BAR0, 4, (uint32_t)bar0);
 	step((inl((uint16_t)(bar4 + REG_LIVE)) & 5) == 5, "apart, both do", inl((uint16_t)(bar4 + REG_LIVE)));
-	step(read32(bar0, REG_ID) == ID && read32(bar2, 0x10) == 0xbeef2211, "and answer", read32(bar2, 0x10));
-	config_write(COMMAND, 2, command);
+	step(read32(bar0, REG_ID) == TEST_ID && read32(bar2, 0x10) == 0xbeef2211, "and answer", read32(bar2, 0x10));
+	config_write(config, COMMAND, 2, command);
 	printf("ok end\n");
 	return 0;
 }

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Programs for the guest: built on the host, static; they print a line a step, "ok ..." or "wrong ..."."""
+
+import os
+import subprocess
+
+from bed import ui
+
+
+def build(folder, test):
+    """Compiles the source of the same name beside the test file `test`; the program's bytes."""
+    source = os.path.splitext(test)[0] + ".c"
+    target = os.path.join(folder, "lab", os.path.basename(os.path.splitext(test)[0]))
+    run = subprocess.run(["gcc", "-O1", "-D_GNU_SOURCE", "-Wall", "-Werror", "-static", "-pthread", "-o", target, source], text=True,
+                         stderr=subprocess.PIPE)
+    if run.returncode != 0:
+        raise ui.Failure("%s: %s" % (source, run.stderr.strip().splitlines()[0]))
+    with open(target, "rb") as file:
+        return file.read()
+
+
+# What a guest's script does with such a program, /prog there.
+RUN = "/prog %s | while read -r line; do fact step $line; done\nfact done\n"
+
+
+def judge(t, guest, timeout=90):
+    """Every step was good, and the last one was reached."""
+    guest.fact("done", timeout)
+    steps = [line[6:] for line in guest.log().splitlines() if line.startswith("@step ")]
+    bad = [step for step in steps if not step.startswith("ok ")]
+    t.check(not bad, "\n".join(bad))
+    t.check(steps and steps[-1] == "ok end", "the program ended early, after: %s" % (steps[-1] if steps else "nothing"))
+    t.note("%d steps" % (len(steps) - 1))
+    return steps
