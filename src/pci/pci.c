@@ -182,6 +182,8 @@ void pci_bus_fini(struct pci_bus *bus)
 		if (bus->functions[i])
 			pci_bus_remove(bus->functions[i]);
 	free(bus->pending);
+	free(bus->placed);
+	free(bus->standing);
 	free(bus->edits);
 	pthread_mutex_destroy(&bus->lock);
 	bus->vm = NULL;
@@ -229,19 +231,26 @@ static unsigned count_bars(const struct pci_function *fn)
 	return n;
 }
 
+static int grow(struct pci_bar ***list, unsigned n)
+{
+	struct pci_bar **more = reallocarray(*list, n, sizeof(*more));
+
+	if (!more)
+		return -ENOMEM;
+	*list = more;
+	return 0;
+}
+
 /* So that settling never allocates memory of its own. */
 static int reserve_scratch(struct pci_bus *bus, unsigned bars)
 {
-	struct pci_bar **pending = reallocarray(bus->pending, bars + 1, sizeof(*pending));
-	struct edit *edits;
+	struct edit *edits = reallocarray(bus->edits, bars + 1, sizeof(*edits));
 
-	if (!pending)
-		return -ENOMEM;
-	bus->pending = pending;
-	edits = reallocarray(bus->edits, bars + 1, sizeof(*edits));
 	if (!edits)
 		return -ENOMEM;
 	bus->edits = edits;
+	if (grow(&bus->pending, bars + 1) || grow(&bus->standing, bars + 1) || grow(&bus->placed, bars + 1))
+		return -ENOMEM;
 	return 0;
 }
 
@@ -282,8 +291,10 @@ static int plug(struct pci_bus *bus, struct pci_function *fn, unsigned slot, uns
 		return error_set(err, r, "%s: no room for BAR %u of %#llx bytes in the PCI windows", fn->dev.name,
 			full->index, (unsigned long long)full->size);
 	r = connect_intx(bus, fn, slot, err);
-	if (r)
+	if (r) {
+		pci_forget_bars(bus, fn);
 		return r;
+	}
 	set_bytes(fn->reset, PCI_COMMAND, 2, fn->boot_command & get_bytes(fn->writable, PCI_COMMAND, 2));
 	fn->devfn = devfn;
 	bus->functions[devfn] = fn;
@@ -339,6 +350,7 @@ void pci_bus_remove(struct pci_function *fn)
 		irq_disconnect(&fn->irq);
 	bus->functions[fn->devfn] = NULL;
 	bus->nr_bars -= count_bars(fn);
+	pci_forget_bars(bus, fn);
 	__atomic_store_n(&fn->bus, NULL, __ATOMIC_RELEASE);
 	update_multifunction(bus, fn->devfn);
 	pci_bus_settle(bus); /* its places may be what others wait for */

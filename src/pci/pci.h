@@ -117,10 +117,12 @@ struct pci_bus {
 	uint32_t gsi[PCI_PINS]; /* slot s, pin p (0-3) raises gsi[(s + p) % 4]; IRQ_NONE: not connected */
 	struct pci_function *functions[PCI_SLOTS * PCI_FUNCTIONS]; /* by devfn */
 	unsigned nr_bars;                                          /* of all functions */
-	struct pci_bar **pending;                                  /* scratch of settle.c, room for nr_bars */
-	struct edit *edits;                                        /* likewise */
-	uint64_t settles;                                          /* that found something to do */
-	uint64_t conflicts;                                        /* the sum of the BARs' */
+	struct pci_bar **placed; /* by power-on address, I/O and memory apart; those of functions that are plugged in */
+	unsigned nr_placed, nr_standing;
+	struct pci_bar **pending, **standing; /* scratch of settle.c, room for nr_bars */
+	struct edit *edits;                   /* likewise */
+	uint64_t settles;                     /* that found something to do */
+	uint64_t conflicts;                   /* the sum of the BARs' */
 	uint64_t failures; /* edits that failed for want of memory, or lost a race with another edit */
 };
 
@@ -191,8 +193,12 @@ uint32_t pci_gsi(const struct pci_bus *bus, unsigned slot, unsigned pin);
 uint64_t pci_bar_address(const struct pci_bar *bar);
 /* Makes what decodes agree with the registers. With the PCI bus lock held; legal in handlers. See settle.c. */
 void pci_bus_settle(struct pci_bus *bus);
-/* Gives fn's BARs places from the windows, in its power-on image. 0 or -ENOSPC with *full the BAR that found none. */
+/*
+ * Gives fn's BARs places from the windows, in its power-on image, and lists them in bus->placed, which has room. 0 or
+ * -ENOSPC with *full the BAR that found none, and none of them listed.
+ */
 int pci_place_bars(struct pci_bus *bus, struct pci_function *fn, struct pci_bar **full)
 	__attribute__((warn_unused_result));
+void pci_forget_bars(struct pci_bus *bus, const struct pci_function *fn);
 
 #endif
