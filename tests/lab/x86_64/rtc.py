@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""rtc_cmos reads, sets and waits for the clock chip; what the guest has set stays through a reset, and is its own."""
+
+import program
+
+SECONDS = 30
+CASES = {"cloud": {"kernel": "cloud"}, "full": {"kernel": "full"}}
+PROGRAM = {}
+
+# 2031-02-03, as no clock here shows it.
+THEN = 1927845296
+
+GUEST = """
+until [ -e /dev/rtc0 ]; do usleep 100000; done
+fact epoch $(cat /sys/class/rtc/rtc0/since_epoch)
+fact name $(cat /sys/class/rtc/rtc0/name)
+if [ $(cat /sys/class/rtc/rtc0/since_epoch) -lt %d ]; then
+	%s
+	reboot -f
+fi
+fact hwclock $(hwclock -u -r -f /dev/rtc0)
+"""
+
+
+def build(folder):
+    PROGRAM["prog"] = program.build(folder, __file__)
+    return []
+
+
+def test(t, kernel):
+    guest = t.boot(GUEST % (THEN, program.RUN % THEN), files=PROGRAM.items(), kernel=kernel)
+    first = int(guest.fact("epoch", 90))
+    t.check("rtc_cmos" in guest.fact("name"), "the clock's driver is %s" % guest.fact("name"))
+    now = int(t.sh("date -u +%s"))
+    t.check(abs(first - now) <= 3, "the guest's clock is %d s off" % (first - now))
+    program.judge(t, guest)
+    guest.fact("init", 90, again=True)
+    second = int(guest.fact("epoch", 90, again=True))
+    t.check(THEN < second < THEN + 60, "after the reset the clock shows %d, %d s from what was set" % (
+        second, second - THEN))
+    t.check("2031" in guest.fact("hwclock"), "hwclock says " + guest.fact("hwclock"))
+    guest.ends(0)
+    t.check(abs(int(t.sh("date -u +%s")) - now) < 120, "the host's own clock was set")
