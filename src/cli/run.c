@@ -60,6 +60,8 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		OPTION_PLACE(&o->place),
 		OPTIONS_HOST(&o->host),
 		OPTIONS_CONSOLE(&o->consoles, &o->ttys),
+		{ OPTION_STRING, 0, "debugcon", "WHERE",
+			"a debug console at port 0xe9, whose bytes go to stderr or file:PATH", &m->debugcon },
 		{ OPTION_GROUP, 0, "Ends:", NULL, NULL, NULL },
 		{ OPTION_FLAG, 0, "no-reboot", NULL, "a reset ends the guest (status 16) instead of restarting it",
 			&m->no_reboot },

@@ -38,10 +38,11 @@ struct vm {
 	uint64_t ram_size;   /* bytes */
 	/* What serial0 and so on talk to; NULL: nothing. */
 	struct chardev *serials[VM_SERIALS];
-	struct chardev *console; /* the first one's, where others put what is for the same reader */
-	uint64_t guest_faults;   /* misbehaviour that has no counter of its own; atomic */
-	uint64_t ready_at;       /* when the guest said that it runs its init; ns of the clock, 0: not yet; atomic */
-	uint32_t guest_status;   /* VM_STATUS_GIVEN and the byte that the guest gave, or 0; atomic */
+	struct chardev *console;  /* the first one's, where others put what is for the same reader */
+	struct chardev *debugcon; /* what the debug console talks to; NULL: the machine has none */
+	uint64_t guest_faults;    /* misbehaviour that has no counter of its own; atomic */
+	uint64_t ready_at;        /* when the guest said that it runs its init; ns of the clock, 0: not yet; atomic */
+	uint32_t guest_status;    /* VM_STATUS_GIVEN and the byte that the guest gave, or 0; atomic */
 	/* The device with the buttons, which sets it when it starts; NULL: the machine has none. See vm_press(). */
 	bool (*press)(struct device *dev, enum vm_button button);
 	struct device *press_dev;

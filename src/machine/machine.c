@@ -20,6 +20,7 @@
 #include "core/say.h"
 #include "core/thread.h"
 #include "machine/consoles.h"
+#include "machine/debugcon.h"
 
 struct stage {
 	const char *name;
@@ -268,6 +269,7 @@ static const struct stage stages[] = {
 	{ "vm", STATUS_HOST, true, vm_up, vm_down },
 	{ "memory", STATUS_HOST, true, memory_up, memory_down },
 	{ "console", STATUS_HOST, true, consoles_up, consoles_down },
+	{ "debugcon", STATUS_HOST, true, debugcon_up, debugcon_down },
 	{ "board", STATUS_HOST, true, board_up, board_down },
 	{ "images", STATUS_IMAGE, true, images_up, NULL },
 	{ "devices", STATUS_HOST, true, devices_up, devices_down },

@@ -34,7 +34,8 @@ struct machine_config {
 	bool dry_run;              /* build everything that needs no KVM, no terminal and no thread */
 	/* With dry_run: the clock stands until it is stepped, and the consoles are what config says. */
 	bool device_test;
-	int64_t epoch; /* that clock's: ns since 1970 */
+	const char *debugcon; /* see debugcon.h; NULL: there is none */
+	int64_t epoch;        /* that clock's: ns since 1970 */
 };
 
 struct machine {
@@ -44,6 +45,8 @@ struct machine {
 	struct board *board;
 	struct kvm kvm;
 	struct console consoles[VM_SERIALS];
+	struct chardev debugcon;
+	int debugcon_fd;
 	struct tty tty;
 	struct ends ends;
 	sigset_t old_signals;

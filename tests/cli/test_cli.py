@@ -479,6 +479,19 @@ def test_bad_places_are_told():
     refuse(dry("-k", GOOD, *["--place", "rtc=pio:0x370"] * 33), USAGE, "--place", "32 times")
 
 
+def test_debugcon_is_there_when_asked_for():
+    assert regions_of(placed(), "debugcon") == []
+    out = path_of("debug.log")
+    assert regions_of(placed(more=["--debugcon", "file:" + out]), "debugcon") == [("pio", "data", 0xE9)]
+    assert not os.path.exists(out), "a dry run made a file"
+    assert regions_of(placed("debugcon=pio:0x402", more=["--debugcon", "stderr"]), "debugcon") == [
+        ("pio", "data", 0x402)]
+    refuse(placed("debugcon=pio:0x402"), USAGE, "no device 'debugcon'")
+    for where in ["stdout", "file:", "", "stderr:"]:
+        refuse(dry("-k", GOOD, "--debugcon", where), USAGE, "--debugcon", "'stderr' or 'file:PATH'")
+    refuse(run("run", "-k", GOOD, "--debugcon", "file:/no/such/folder/x"), 1, "/no/such/folder/x", "No such file")
+
+
 def test_help_is_grouped_and_version_is_told():
     text = run("run", "--help").stdout
     for word in ["Guest:", "Console:", "--kernel", "--no-reboot", "Exit status"]:

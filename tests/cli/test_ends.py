@@ -86,6 +86,31 @@ class Guest:
         assert after == self.old, "the terminal is not as it was"
 
 
+# What it reads from the debug console, after a byte of its own: mov $0xe9, %dx; mov $'D', %al; out; in; out.
+DEBUG = kernel("debug", b"\x66\xba\xe9\x00\xb0\x44\xee\xec\xee" + S5 + b"\xf4")
+
+
+def test_the_debug_console_writes_to_a_file_or_stderr():
+    if not USABLE:
+        raise tap.Skip("no usable /dev/kvm: the lab tests the console's ends there")
+    path = os.path.join(DIR.name, "debug.log")
+    with open(path, "wb") as file:
+        file.write(b"an older and longer text")
+    for where in ("file:" + path, "stderr"):
+        result = subprocess.run([TRAPLINE, "run", "-k", DEBUG, "--debugcon", where], stdin=subprocess.DEVNULL,
+                                capture_output=True, timeout=60, check=False)
+        assert result.returncode == 0, result
+        if where == "stderr":
+            assert result.stderr == b"D\xe9", result
+        else:
+            with open(path, "rb") as file:
+                assert file.read() == b"D\xe9"
+    # A full disk is the reader's loss, not the guest's.
+    result = subprocess.run([TRAPLINE, "run", "-k", DEBUG, "--debugcon", "file:/dev/full"], stdin=subprocess.DEVNULL,
+                            capture_output=True, timeout=60, check=False)
+    assert result.returncode == 0 and result.stderr == b"", result
+
+
 def test_ctrl_a_x_quits_a_halted_guest():
     guest = Guest(HALT)
     assert guest.raw()

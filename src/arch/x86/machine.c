@@ -12,6 +12,7 @@
 #include "desc/acpi.h"
 #include "dev/acpi_pm.h"
 #include "dev/cmos.h"
+#include "dev/debugcon.h"
 #include "dev/held.h"
 #include "dev/i8042.h"
 #include "dev/pcports.h"
@@ -157,9 +158,12 @@ static int build_legacy(struct board *board, struct error *err)
 		{ "pvpanic", &pvpanic_type, NULL, .at = { PIO(0x505) } },
 		{ "report", &report_type, &report_config, .at = { PIO(0xf4), PIO(0x3f0) } },
 		{ "pci", &pci_host_type, &host_config, .at = { PIO(PCI_ADDRESS), PIO(PCI_DATA), MMIO(LAYOUT_ECAM) } },
+		/* The last, because only who asks for it has one: a guest that finds it talks to it. */
+		{ "debugcon", &debugcon_type, NULL, .at = { PIO(0xe9) } },
 	};
+	const unsigned n = sizeof(table) / sizeof(table[0]) - !board->vm->debugcon;
 
-	return place_moved(board->vm, table, sizeof(table) / sizeof(table[0]), &moves, err);
+	return place_moved(board->vm, table, n, &moves, err);
 }
 
 /* NULL: none, in a machine with firmware. */
