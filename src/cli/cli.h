@@ -50,11 +50,8 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 		OPTION_STRING, 0, "flash", "FILE", "with --firmware: a flash chip, such as OVMF's variables",          \
 			&(m)->guest.flash                                                                              \
 	}
-#define OPTION_PCI_TEST(m)                                                                                             \
-	{                                                                                                              \
-		OPTION_FLAG, 0, "pci-test", NULL, "add the PCI function that tests drive", &(m)->guest.pci_test        \
-	}
-#define OPTION_PCI_TEST_FUNCTIONS(m)                                                                                   \
+#define OPTIONS_PCI_TEST(m)                                                                                            \
+	{ OPTION_FLAG, 0, "pci-test", NULL, "add the PCI function that tests drive", &(m)->guest.pci_test },           \
 	{                                                                                                              \
 		OPTION_COUNT, 0, "pci-test-functions", "N", "the same, as a device of N functions (1-8)",              \
 			&(m)->guest.pci_test_functions                                                                 \

@@ -40,6 +40,18 @@ static void help(const struct option_spec *specs)
 	       "guest's, 22 power-off without one.\n");
 }
 
+/* A word that is no option; argv[1] is the first of `n`. */
+static int take_kernel(struct machine_config *m, int n, char **argv, struct error *err)
+{
+	if (n > 1 || (n == 1 && m->guest.kernel)) {
+		error_set(err, -EINVAL, "one kernel too many: '%s'", argv[n]);
+		return usage_error(err);
+	}
+	if (n == 1)
+		m->guest.kernel = argv[1];
+	return STATUS_OK;
+}
+
 static int parse(struct run_options *o, int argc, char **argv, struct error *err)
 {
 	struct machine_config *m = &o->machine;
@@ -82,8 +94,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 			"tell at the first entry what each stage of the start took, on stderr", &m->timings.wanted },
 		{ OPTION_STRING, 0, "stats", "FILE", "write at the end which device each exit went to, as JSON",
 			&o->stats },
-		OPTION_PCI_TEST(m),
-		OPTION_PCI_TEST_FUNCTIONS(m),
+		OPTIONS_PCI_TEST(m),
 		{ OPTION_STRING, 0, "kvm-device", "FILE", "KVM's device file; default: /dev/kvm", &m->kvm_device },
 		{ OPTION_FLAG, 'h', "help", NULL, "print this", &o->help },
 		{ OPTION_END, 0, NULL, NULL, NULL, NULL },
@@ -96,13 +107,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		help(specs);
 		return STATUS_OK;
 	}
-	if (rest > 1 || (rest == 1 && m->guest.kernel)) {
-		error_set(err, -EINVAL, "one kernel too many: '%s'", argv[rest]);
-		return usage_error(err);
-	}
-	if (rest == 1)
-		m->guest.kernel = argv[1];
-	return STATUS_OK;
+	return take_kernel(m, rest, argv, err);
 }
 
 /* Firmware finds its own kernel, on the guest's disks. */

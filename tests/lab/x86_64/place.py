@@ -17,7 +17,7 @@ CASES = {
     "uart-ports": {"place": ["serial0=pio:0x200,irq=5"], "log": [UART % ("I/O", 0x200, 5)]},
     # The fixed hardware of ACPI in memory, on another interrupt; ECAM elsewhere.
     "acpi": {"place": ["acpi-pm=mmio:0xd0001000,irq=11", "pci.PCI ECAM=mmio:0xb0000000"],
-             "log": [r"MMCONFIG .* at \[mem 0xb0000000-0xb0ffffff\]", r"ACPI: Using IOAPIC|ACPI: Interpreter enabled"],
+             "log": [r"MMCONFIG .* at \[mem 0xb0000000-0xb0[0f]fffff\]", r"ACPI: Using IOAPIC|ACPI: Interpreter enabled"],
              "irqs": {"acpi": 11}},
     "keyboard": {"place": ["i8042=pio:0x160,irq=5,6"], "kernel": "full", "irqs": {"i8042": 5},
                  "log": [r"i8042: PNP: PS/2 Controller .* at 0x160,0x164 irq 5,6"]},
