@@ -47,7 +47,8 @@ unsigned layout_map(uint64_t ram, uint64_t ecam, struct memory_range map[static 
 	if (nr > 1)
 		put(map, &n, ranges[1].base, ranges[1].size, MEMORY_RAM);
 	/* The PCI firmware specification, 4.1.2, wants the ECAM window reserved here or in a motherboard resource. */
-	put(map, &n, ecam, LAYOUT_ECAM_SIZE, MEMORY_RESERVED);
+	if (ecam)
+		put(map, &n, ecam, LAYOUT_ECAM_SIZE, MEMORY_RESERVED);
 	put(map, &n, LAYOUT_KVM_IDENTITY, LAYOUT_KVM_END - LAYOUT_KVM_IDENTITY, MEMORY_RESERVED);
 	return n;
 }

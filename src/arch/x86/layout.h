@@ -36,7 +36,7 @@
 #define LAYOUT_HOLE      0xd0000000ULL
 #define LAYOUT_HOLE_END  0x100000000ULL
 #define LAYOUT_ECAM      0xd1000000ULL
-#define LAYOUT_ECAM_SIZE 0x01000000ULL
+#define LAYOUT_ECAM_SIZE 0x00100000ULL /* one bus; room for 15 more follows */
 
 /*
  * Where KVM keeps what it needs to run real mode on Intel CPUs that cannot do it themselves: an identity
@@ -64,7 +64,7 @@ struct memory_range {
 unsigned layout_ram(uint64_t ram, struct memory_range ranges[static LAYOUT_RAM_RANGES]);
 /*
  * The map that the guest is told, in ascending order without overlaps. ECAM is at `ecam`, outside of RAM and of KVM's
- * own pages. Returns how many entries.
+ * own pages; 0: there is none. Returns how many entries.
  */
 unsigned layout_map(uint64_t ram, uint64_t ecam, struct memory_range map[static LAYOUT_MAP_RANGES]);
 

@@ -30,7 +30,7 @@
  * As many as there are: no bridge leads to another, and Linux asks each slot of each bus that ECAM has, by two port
  * accesses. The layout keeps room for more.
  */
-#define ECAM_BUSES 1
+#define ECAM_BUSES (LAYOUT_ECAM_SIZE / PCI_ECAM_BUS_SIZE)
 
 #define PM_EVENT   0x600
 #define PM_CONTROL 0x604
