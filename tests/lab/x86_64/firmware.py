@@ -22,7 +22,9 @@ def build(folder):
 
 
 def test(t, rom, cpus):
-    guest = t.start(["trapline", "run", "--firmware", "/lab/" + rom, "-c", cpus])
+    # SeaBIOS logs to a debug console, if a read of port 0x402 tells that there is one.
+    guest = t.start(["trapline", "run", "--firmware", "/lab/" + rom, "-c", cpus, "--debugcon", "file:/tmp/debug",
+                     "--place", "debugcon=pio:0x402"])
     version = guest.expect(r"SeaBIOS \(version ([^)]*)\)").group(1)
     guest.expect("Press ESC for boot menu")
     guest.send(b"\033")
@@ -33,4 +35,6 @@ def test(t, rom, cpus):
     guest.expect("No bootable device")
     guest.send(b"\1x")
     guest.ends(20)
+    log = t.sh("cat /tmp/debug")
+    t.check("SeaBIOS (version" in log and "No bootable device" in log, "SeaBIOS did not log to the debug console")
     t.note("SeaBIOS %s" % version.decode())
