@@ -9,6 +9,7 @@
 #include <linux/kvm.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -17,10 +18,12 @@
 #define RAM   (128UL << 20)
 #define ENTRY 0x100000UL
 
+/* struct kvm_cpuid2 with room. */
 struct cpuid {
-	struct kvm_cpuid2 head;
+	uint32_t n, pad;
 	struct kvm_cpuid_entry2 entries[100];
 };
+_Static_assert(offsetof(struct cpuid, entries) == offsetof(struct kvm_cpuid2, entries), "the same shape");
 
 static void die(const char *what)
 {
@@ -71,12 +74,13 @@ int main(int argc, char **argv)
 {
 	struct kvm_userspace_memory_region slot = { .memory_size = RAM };
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
-	static struct cpuid cpuid = { .head.nent = 100 };
+	static struct cpuid cpuid = { .n = 100 };
 	uint64_t identity = 0xfffbc000;
 	struct kvm_run *run;
 	int kvm, vm, vcpu;
 
-	if (argc != 2 || (kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC)) < 0)
+	kvm = argc == 2 ? open("/dev/kvm", O_RDWR | O_CLOEXEC) : -1;
+	if (kvm < 0)
 		die("floor PAYLOAD: /dev/kvm");
 	ask(kvm, KVM_GET_API_VERSION, NULL, "KVM_GET_API_VERSION");
 	vm = ask(kvm, KVM_CREATE_VM, NULL, "KVM_CREATE_VM");
