@@ -139,7 +139,7 @@ int main(void)
 {
 	const struct pci_host_config config = { .windows = { .mem32 = { MEM32, MEM32_END - MEM32 } } };
 	struct error err = { 0 };
-	struct device *host;
+	struct device *host = NULL;
 	struct vm vm;
 
 	thread_adopt();
