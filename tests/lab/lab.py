@@ -50,6 +50,7 @@ class Case:
         if not hasattr(module, "KERNELS"):
             self.kernels.add((arguments.get("kernel", "cloud"), arguments.get("image", "vmlinux")))
         self.build = getattr(module, "build", None)
+        self.on_request = getattr(module, "ON_REQUEST", False)  # only by name
         # How many processors the inner machine needs for this; 0: as many as --inner-cpus says.
         self.inner_cpus = getattr(module, "INNER_CPUS", 0)
 
@@ -82,7 +83,9 @@ def select(cases, patterns):
         if not names:
             raise ui.Failure("no test is called '%s'; there are: %s" % (pattern, ", ".join(cases)))
         chosen.update((name, cases[name]) for name in names)
-    return chosen or cases
+    if chosen:
+        return chosen
+    return {name: case for name, case in cases.items() if not case.on_request}
 
 
 class Board:
