@@ -50,7 +50,9 @@ class Case:
         if not hasattr(module, "KERNELS"):
             self.kernels.add((arguments.get("kernel", "cloud"), arguments.get("image", "vmlinux")))
         self.build = getattr(module, "build", None)
-        self.on_request = getattr(module, "ON_REQUEST", False)  # only by name
+        # Run only when named: all cases of the file, or those with these suffixes.
+        asked = getattr(module, "ON_REQUEST", ())
+        self.on_request = asked is True or name.rsplit("-", 1)[-1] in asked
         # How many processors the inner machine needs for this; 0: as many as --inner-cpus says.
         self.inner_cpus = getattr(module, "INNER_CPUS", 0)
 

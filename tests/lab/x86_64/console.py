@@ -14,6 +14,8 @@ CASES = {"ports": {"way": None}, "stdio": {"way": "stdio"}, "socket": {"way": "s
 SIZE = 64 << 10
 TIMEOUT = 300
 SECONDS = 40
+# Not reliable yet: with much to move, a run in a few stands still in the emulated machine until something pokes it.
+ON_REQUEST = ("stdio", "socket")
 
 
 def build(folder):
