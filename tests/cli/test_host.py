@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
@@ -45,6 +46,14 @@ def refuse(result, status, *words):
 
 def guest_of(*args):
     return halted.Guest(TRAPLINE, KERNEL, "-m", str(MIB), *args)
+
+
+def threads(guest):
+    """Names by number."""
+    names = {}
+    for task in os.listdir("/proc/%d/task" % guest.process.pid):
+        names[int(task)] = guest.proc("task/%s/comm" % task).strip()
+    return names
 
 
 def test_lists_of_cpus_that_are_none():
@@ -156,11 +165,14 @@ def test_vcpus_are_bound_to_their_cpus():
     cpus = sorted(os.sched_getaffinity(0))
     wanted = [cpus[-1], cpus[0], cpus[-1]]
     with guest_of("-c", "3", "--cpu-affinity", ",".join(map(str, wanted))) as guest:
-        bound = {}
-        for task in os.listdir("/proc/%d/task" % guest.process.pid):
-            with open("/proc/%d/task/%s/comm" % (guest.process.pid, task), encoding="ascii") as file:
-                bound[file.read().strip()] = os.sched_getaffinity(int(task))
-    assert [bound["vcpu%d" % i] for i in range(3)] == [{cpu} for cpu in wanted], bound
+        # The first vCPU runs before the last one's thread is named and bound.
+        deadline = time.monotonic() + 20
+        while True:
+            bound = {name: os.sched_getaffinity(task) for task, name in threads(guest).items()}
+            if [bound.get("vcpu%d" % i) for i in range(3)] == [{cpu} for cpu in wanted]:
+                break
+            assert time.monotonic() < deadline, bound
+            time.sleep(0.01)
     assert bound["trapline"] == set(cpus), "the event loop's thread is bound too"
 
 
