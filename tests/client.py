@@ -176,5 +176,13 @@ class Machine:
         """"power" or "sleep"; whether the guest listens."""
         return self.command(f"press {button}") == "1"
 
+    def key(self, codes):
+        """A key's scan codes (set 2), as it is pressed or let go; whether the guest takes them."""
+        return self.command(f"key {codes.hex()}") == "1"
+
+    def mouse(self, dx, dy, buttons=0):
+        """Counts, right and up positive; buttons: 1 left, 2 right, 4 middle; whether the guest has the mouse on."""
+        return self.command(f"mouse {dx} {dy} {buttons}") == "1"
+
     def reset(self):
         self.command("reset")

@@ -472,6 +472,42 @@ static int cmd_press(struct tester *t, unsigned argc, char **argv, struct error 
 	return 0;
 }
 
+static int cmd_key(struct tester *t, unsigned argc, char **argv, struct error *err)
+{
+	uint8_t codes[BYTES_MAX];
+	int n = hex_bytes(argv[1], codes, err);
+
+	if (n < 0)
+		return n;
+	add(t, " %d", vm_key(&t->machine->vm, codes, (size_t)n));
+	return 0;
+}
+
+/* "-300": counts of movement, in either direction. */
+static int counts(const char *word, const char *what, int *value, struct error *err)
+{
+	uint64_t size;
+	int r = number(word + (*word == '-'), what, INT16_MAX, &size, err);
+
+	*value = r ? 0 : *word == '-' ? -(int)size : (int)size;
+	return r;
+}
+
+static int cmd_mouse(struct tester *t, unsigned argc, char **argv, struct error *err)
+{
+	uint64_t buttons;
+	int dx, dy, r = counts(argv[1], "DX", &dx, err);
+
+	if (r == 0)
+		r = counts(argv[2], "DY", &dy, err);
+	if (r == 0)
+		r = number(argv[3], "BUTTONS", 7, &buttons, err);
+	if (r)
+		return r;
+	add(t, " %d", vm_mouse(&t->machine->vm, dx, dy, (uint8_t)buttons));
+	return 0;
+}
+
 static int cmd_reset(struct tester *t, unsigned argc, char **argv, struct error *err)
 {
 	int r = machine_reset(t->machine, err);
@@ -502,6 +538,9 @@ static const struct tester_command commands[] = {
 	{ "pci", "", "JSON: PCI functions", 0, 0, cmd_pci },
 	{ "counters", "", "JSON: accesses of each region, and unclaimed ones", 0, 0, cmd_counters },
 	{ "press", "power | sleep", "LISTENED: the user's button", 1, 1, cmd_press },
+	{ "key", "HEX", "TAKEN: a key's scan codes (set 2), as it is pressed or let go", 1, 1, cmd_key },
+	{ "mouse", "DX DY BUTTONS", "TAKEN: movement in counts, right and up; buttons: 1 left, 2 right, 4 middle", 3, 3,
+		cmd_mouse },
 	{ "reset", "", "resets the machine in place", 0, 0, cmd_reset },
 	{ "help", "[COMMAND]", "the commands, or what one takes and answers", 0, 1, cmd_help },
 	{ "quit", "", "ends the program", 0, 0, cmd_quit },

@@ -181,5 +181,10 @@ bool vm_press(struct vm *vm, enum vm_button button)
 
 bool vm_key(struct vm *vm, const uint8_t *codes, size_t n)
 {
-	return vm->key && vm->key(vm->key_dev, codes, n);
+	return vm->key && vm->key(vm->input_dev, codes, n);
+}
+
+bool vm_mouse(struct vm *vm, int dx, int dy, uint8_t buttons)
+{
+	return vm->mouse && vm->mouse(vm->input_dev, dx, dy, buttons);
 }

@@ -46,9 +46,10 @@ struct vm {
 	/* The device with the buttons, which sets it when it starts; NULL: the machine has none. See vm_press(). */
 	bool (*press)(struct device *dev, enum vm_button button);
 	struct device *press_dev;
-	/* Likewise the device with a keyboard; see vm_key(). */
+	/* Likewise the device with keyboard and mouse; see vm_key() and vm_mouse(). */
 	bool (*key)(struct device *dev, const uint8_t *codes, size_t n);
-	struct device *key_dev;
+	bool (*mouse)(struct device *dev, int dx, int dy, uint8_t buttons);
+	struct device *input_dev;
 };
 
 /*
@@ -85,5 +86,10 @@ bool vm_press(struct vm *vm, enum vm_button button);
  * the event loop's thread.
  */
 bool vm_key(struct vm *vm, const uint8_t *codes, size_t n);
+/*
+ * The mouse moves by so many counts, right and up positive, and its buttons are so: 1 left, 2 right, 4 middle. False: no
+ * mouse, or the guest has it off. On the event loop's thread.
+ */
+bool vm_mouse(struct vm *vm, int dx, int dy, uint8_t buttons);
 
 #endif

@@ -347,14 +347,16 @@ bool i8042_key(struct device *dev, const uint8_t *codes, size_t n)
 	return queued;
 }
 
-void i8042_mouse(struct device *dev, int dx, int dy, uint8_t buttons)
+bool i8042_mouse(struct device *dev, int dx, int dy, uint8_t buttons)
 {
 	struct i8042 *kbc = container_of(dev, struct i8042, dev);
+	bool told;
 
 	pthread_mutex_lock(&dev->lock);
-	ps2_mouse_move(&kbc->state.mouse, dx, dy, buttons);
+	told = ps2_mouse_move(&kbc->state.mouse, dx, dy, buttons) && !(kbc->state.ram[0] & CTR_AUX_OFF);
 	i8042_pump(kbc);
 	pthread_mutex_unlock(&dev->lock);
+	return told;
 }
 
 static void i8042_reset(struct device *dev)
@@ -377,8 +379,9 @@ static void i8042_start(struct device *dev)
 	ps2_mouse_sanitise(&kbc->state.mouse);
 	i8042_pump(kbc);
 	pthread_mutex_unlock(&dev->lock);
-	dev->vm->key_dev = dev;
+	dev->vm->input_dev = dev;
 	dev->vm->key = i8042_key;
+	dev->vm->mouse = i8042_mouse;
 }
 
 static int i8042_create(struct vm *vm, const char *name, const void *config, struct device **out, struct error *err)
@@ -398,8 +401,10 @@ static int i8042_create(struct vm *vm, const char *name, const void *config, str
 
 static void i8042_destroy(struct device *dev)
 {
-	if (dev->vm->key_dev == dev)
+	if (dev->vm->input_dev == dev) {
 		dev->vm->key = NULL;
+		dev->vm->mouse = NULL;
+	}
 	device_fini(dev);
 	free(container_of(dev, struct i8042, dev));
 }

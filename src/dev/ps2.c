@@ -436,7 +436,7 @@ bool ps2_mouse_read(struct ps2_mouse *mouse, uint8_t *byte)
 	return true;
 }
 
-void ps2_mouse_move(struct ps2_mouse *mouse, int dx, int dy, uint8_t buttons)
+bool ps2_mouse_move(struct ps2_mouse *mouse, int dx, int dy, uint8_t buttons)
 {
 	const int most = 1 << 16; /* a host that does not read is not told of a journey */
 	int x = (int32_t)mouse->dx, y = (int32_t)mouse->dy;
@@ -448,4 +448,5 @@ void ps2_mouse_move(struct ps2_mouse *mouse, int dx, int dy, uint8_t buttons)
 	y += y > most || y < -most ? 0 : dy;
 	mouse->dx = (uint32_t)x;
 	mouse->dy = (uint32_t)y;
+	return mouse->reporting || mouse->remote;
 }

@@ -52,8 +52,11 @@ bool ps2_mouse_read(struct ps2_mouse *mouse, uint8_t *byte);
  * scanning, or no room; then the host is told of an overrun).
  */
 bool ps2_kbd_key(struct ps2_kbd *kbd, const uint8_t *codes, size_t n);
-/* Movement in counts, right and up positive; buttons: 1 left, 2 right, 4 middle. Told when the host takes it. */
-void ps2_mouse_move(struct ps2_mouse *mouse, int dx, int dy, uint8_t buttons);
+/*
+ * Movement in counts, right and up positive; buttons: 1 left, 2 right, 4 middle. Told when the host takes it; false: it
+ * has not asked for it.
+ */
+bool ps2_mouse_move(struct ps2_mouse *mouse, int dx, int dy, uint8_t buttons);
 
 /* Scan code set 2 to set 1, one byte, as keyboard controllers translate; 0xf0 (break) is the caller's. */
 uint8_t ps2_set1(uint8_t code);

@@ -56,7 +56,8 @@ void tty_raw(struct tty *tty, int fd)
 	struct termios raw;
 
 	tty->fd = -1;
-	tty->escape = tty->breaking = false;
+	tty->escape = false;
+	tty->then = NULL;
 	/* In the background it is somebody else's just now. */
 	if (!isatty(fd) || tcgetattr(fd, &tty->saved) || tty_in_background(fd))
 		return;
@@ -86,15 +87,17 @@ void tty_restore(struct tty *tty)
 
 static const struct tty_key {
 	char key;
+	bool more; /* another key follows, which says what exactly */
 	enum tty_action action;
 	const char *help;
 } keys[] = {
-	{ 'x', TTY_QUIT, "quit" },
-	{ 'p', TTY_POWER, "press the power button" },
-	{ 'r', TTY_RESET, "reset the guest" },
-	{ 'b', TTY_BREAK, "then a key: a break on the serial line and the key, which is Linux's SysRq" },
-	{ 'k', TTY_CTRL_ALT_DEL, "Ctrl-Alt-Del on the guest's keyboard" },
-	{ 's', TTY_STATUS, "show how the guest is doing" },
+	{ 'x', false, TTY_QUIT, "quit" },
+	{ 'p', false, TTY_POWER, "press the power button" },
+	{ 'r', false, TTY_RESET, "reset the guest" },
+	{ 'b', true, TTY_BREAK, "then a key: a break on the serial line and the key, which is Linux's SysRq" },
+	{ 'k', false, TTY_CTRL_ALT_DEL, "Ctrl-Alt-Del on the guest's keyboard" },
+	{ 'm', true, TTY_MOUSE, "then h, j, k or l: move the guest's mouse left, down, up, right; 1, 2 or 3: click" },
+	{ 's', false, TTY_STATUS, "show how the guest is doing" },
 };
 
 void tty_say(const struct tty *tty, const char *fmt, ...)
@@ -122,10 +125,6 @@ static bool tty_key(struct tty *tty, uint8_t byte)
 {
 	if (byte == 'a' || byte == CTRL_A)
 		return true;
-	if (byte == 'b') {
-		tty->breaking = true;
-		return false;
-	}
 	/* What is said must not begin in the middle of the guest's line. */
 	if (byte == 'h' || byte == 's')
 		say_text("\r\n", 2, 0);
@@ -133,7 +132,9 @@ static bool tty_key(struct tty *tty, uint8_t byte)
 		tty_help(tty);
 	/* A key that is none of ours is dropped, as with a terminal multiplexer. */
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-		if (byte == keys[i].key)
+		if (byte == keys[i].key && keys[i].more)
+			tty->then = &keys[i];
+		else if (byte == keys[i].key)
 			tty->act(tty->arg, keys[i].action, 0);
 	}
 	return false;
@@ -147,9 +148,9 @@ size_t tty_filter(void *arg, uint8_t *bytes, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		uint8_t byte = bytes[i];
 
-		if (tty->breaking) {
-			tty->breaking = false;
-			tty->act(tty->arg, TTY_BREAK, byte);
+		if (tty->then) {
+			tty->act(tty->arg, tty->then->action, byte);
+			tty->then = NULL;
 		} else if (tty->escape) {
 			tty->escape = false;
 			if (tty_key(tty, byte))

@@ -14,15 +14,17 @@
 #define TTY_DEADLY 14
 
 /* What the keys after Ctrl-A ask for; what only tty.c knows of (help, Ctrl-A itself) is not told. */
-enum tty_action { TTY_QUIT, TTY_POWER, TTY_RESET, TTY_BREAK, TTY_CTRL_ALT_DEL, TTY_STATUS };
+enum tty_action { TTY_QUIT, TTY_POWER, TTY_RESET, TTY_BREAK, TTY_CTRL_ALT_DEL, TTY_MOUSE, TTY_STATUS };
+
+struct tty_key;
 
 struct tty {
 	int fd; /* -1: no terminal, or not ours to change */
 	struct termios saved;
 	bool escape;                         /* Ctrl-A was the last byte */
-	bool breaking;                       /* the next is the key that follows a break */
+	const struct tty_key *then;          /* the next byte is this one's; NULL: it stands for itself */
 	struct sigaction deadly[TTY_DEADLY]; /* what signals that kill did before */
-	/* On the thread that filters. key: of TTY_BREAK alone. */
+	/* On the thread that filters. key: what was typed after TTY_BREAK and TTY_MOUSE, 0 with the others. */
 	void (*act)(void *arg, enum tty_action action, uint8_t key);
 	void *arg;
 };

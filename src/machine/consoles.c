@@ -82,6 +82,38 @@ static void press_ctrl_alt_del(struct machine *m)
 	}
 }
 
+/* How far a key moves the mouse: enough to be seen, little enough to aim with. */
+#define MOUSE_STEP 16
+
+static void move_mouse(struct machine *m, uint8_t key)
+{
+	static const struct {
+		char key;
+		int8_t dx, dy;
+		uint8_t button; /* pressed and let go */
+	} moves[] = {
+		{ 'h', -MOUSE_STEP, 0, 0 },
+		{ 'j', 0, -MOUSE_STEP, 0 },
+		{ 'k', 0, MOUSE_STEP, 0 },
+		{ 'l', MOUSE_STEP, 0, 0 },
+		{ '1', 0, 0, 1 },
+		{ '2', 0, 0, 4 },
+		{ '3', 0, 0, 2 },
+	};
+
+	for (size_t i = 0; i < sizeof(moves) / sizeof(moves[0]); i++) {
+		bool taken;
+
+		if (moves[i].key != key)
+			continue;
+		taken = vm_mouse(&m->vm, moves[i].dx, moves[i].dy, moves[i].button);
+		if (moves[i].button)
+			taken = vm_mouse(&m->vm, 0, 0, 0) && taken;
+		if (!taken)
+			tty_say(&m->tty, "the guest does not use its mouse");
+	}
+}
+
 static void tell_status(struct machine *m)
 {
 	uint64_t ms = clock_now(&m->vm.clock) / 1000000, exits = 0, unclaimed = 0;
@@ -135,6 +167,9 @@ static void act(void *arg, enum tty_action action, uint8_t key)
 		break;
 	case TTY_CTRL_ALT_DEL:
 		press_ctrl_alt_del(m);
+		break;
+	case TTY_MOUSE:
+		move_mouse(m, key);
 		break;
 	case TTY_STATUS:
 		tell_status(m);

@@ -134,7 +134,7 @@ def on_terminal(guest, keys, words, timeout=10):
 def test_ctrl_a_h_lists_the_keys_and_each_line_begins_at_the_left():
     guest = Guest(HALT)
     shown = on_terminal(guest, b"\x01h", [b"Ctrl-A h  this list"])
-    for key in b"xprbksa":
+    for key in b"xprbkmsa":
         assert b"Ctrl-A %c  " % key in shown, shown
     lines = shown.replace(b"\r", b"").split(b"\n")
     assert all(line.startswith(b"trapline: ") for line in lines if line not in (b"", b"!")), shown
@@ -174,6 +174,25 @@ def test_ctrl_a_k_types_on_the_keyboard():
         code += b"\xe4\x64\xa8\x01\x74\xfa\xe4\x60\x3c" + bytes([byte]) + b"\x74\x02\x0f\x0b"
     guest = Guest("--no-reboot", kernel("keys", code + S5))
     guest.ends_by(b"\x01k", 0)
+
+
+def test_ctrl_a_m_moves_the_mouse_and_clicks():
+    guest = Guest(HALT)
+    on_terminal(guest, b"", [b"!"])
+    on_terminal(guest, b"\x01ml", [b"the guest does not use its mouse"])
+    guest.ends_by(b"\x01x", QUIT)
+    # The mouse's port on, reporting on; its acknowledgement, then a packet for each key, and two for a click.
+    code = b"\xb0\xa8\xe6\x64\xb0\xd4\xe6\x64\xb0\xf4\xe6\x60"
+    for part in (b"\xfa", b"\x18\xf0\x00", b"\x28\x00\xf0", b"\x08\x00\x10", b"\x08\x10\x00", b"\x09\x00\x00\x08\x00\x00",
+                 b"\x0c\x00\x00\x08\x00\x00", b"\x0a\x00\x00\x08\x00\x00"):
+        for byte in part:  # as above, and the byte is the mouse's
+            code += b"\xe4\x64\xa8\x01\x74\xfa\xa8\x20\x75\x02\x0f\x0b\xe4\x60\x3c" + bytes([byte]) + b"\x74\x02\x0f\x0b"
+        code += SAY
+    guest = Guest("--no-reboot", kernel("mouse", code + S5))
+    on_terminal(guest, b"", [b"!"])
+    for key in b"hjkl12":
+        on_terminal(guest, b"\x01m%c" % key, [b"!"])
+    guest.ends_by(b"\x01m3", 0)
 
 
 def test_ctrl_a_b_breaks_the_line():

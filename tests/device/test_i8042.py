@@ -159,6 +159,35 @@ def test_mouse_commands():
             assert c.mouse(*sent) == answered, (sent, answered)
 
 
+def test_keys_and_the_mouse_from_the_host():
+    with Machine(TRAPLINE) as m:
+        c = Controller(m)
+        assert m.key(b"\x1c") and m.key(b"\xf0\x1c") and c.take() == [0x1E, 0x9E]
+        assert c.keyboard(0xF5) == [ACK] and not m.key(b"\x1c") and c.take() == []
+        assert c.keyboard(0xF4) == [ACK] and not m.key(b"\x1c" * 17) and c.take() == [0xFF]  # too much for its queue
+        assert not m.mouse(5, 5)
+        c.command(0x60, 0x47)
+        assert not m.mouse(5, 5) and c.mouse(0xF4) == [ACK]
+        before = m.raised(MOUSE)
+        assert m.mouse(5, -3, 4) and m.line(MOUSE) == (1, before + 1)
+        assert c.take() == [(0x2C,), (5,), (0xFD,)]
+        assert m.mouse(-300, 0) and c.take() == [(0x18,), (0x01,), (0,), (0x18,), (0xD3,), (0,)]
+        c.command(0xA7)
+        assert not m.mouse(1, 1) and c.take() == []
+        c.command(0xA8)
+        assert c.take() == [(0x08,), (1,), (1,)] and c.mouse(0xF5) == [ACK] and not m.mouse(1, 1)
+
+
+def test_passwords_are_taken_and_never_kept():
+    with Machine(TRAPLINE) as m:
+        c = Controller(m)
+        assert c.ask(0xA4) == [0xF1]
+        # None of its bytes is the keyboard's, which would reset itself and answer the next.
+        assert c.ask(0xA5, 0xFF, 0xEE, 0xF2, 0) == [] and c.keyboard(0xEE) == [0xEE]
+        assert c.ask(0xA5, 0xFF) == [] and c.ask(0xA4) == [0xF1]  # the next command ends it too
+        assert c.ask(0xA6) == [] and c.keyboard(0xEE) == [0xEE] and c.status() & UNLOCKED
+
+
 def test_interrupts_are_an_edge_a_byte():
     with Machine(TRAPLINE) as m:
         c = Controller(m)

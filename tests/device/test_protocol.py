@@ -166,6 +166,8 @@ def test_what_makes_no_sense_is_an_error():
                 ("mem write 0 abc", "HEX"), ("mem write 0 zz", "HEX"), ("mem move 0 1", "neither"),
                 ("irq 1024", "beyond"), ("serial 4 get", "beyond"), ("serial 0 bite", "serial"), ("help me", "unknown"),
                 ("press on", "neither"),
+                ("key 1", "pairs"), ("mouse 1 1", "usage: mouse"), ("mouse - 1 0", "DX: '' is not a number"),
+                ("mouse 1 -40000 0", "DY: 40000 is beyond 0x7fff"), ("mouse 1 1 8", "BUTTONS: 8 is beyond 0x7"),
                 ("quit now", "usage"), ("\x01\x02\xff", "unknown")]:
             why = refused(m, line)
             assert word in why, (line, why)
@@ -188,7 +190,7 @@ def test_garbage_never_ends_it():
     """Random bytes, and random words of the language: one line for each that is not blank, and it lives."""
     seed = int(os.environ.get("TRAPLINE_FUZZ_SEED", random.randrange(1 << 32)))
     rng = random.Random(seed)
-    words = [b"read", b"write", b"mem", b"clock", b"irq", b"msi", b"serial", b"map", b"pci", b"counters", b"reset",
+    words = [b"read", b"write", b"mem", b"clock", b"irq", b"msi", b"key", b"mouse", b"serial", b"map", b"pci", b"counters", b"reset",
              b"help", b"pio", b"mmio", b"get", b"put", b"step", b"jump", b"0", b"1", b"2", b"4", b"8", b"0x64", b"0xfe",
              b"0xcf8", b"0x80000804", b"0xd1008004", b"0xffffffffffffffff", b"0x3f8", b"0x70", b"0x510", b"0x511", b"-1", b"86400000000000",
              b"41", b"deadbeef", b"", b"\xff", b"%n", b"0x604", b"0x3400", b"100000", b"#"]
