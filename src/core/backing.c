@@ -117,6 +117,18 @@ static int check_old_file(const char *path, int fd, uint64_t size, struct error 
 	return 0;
 }
 
+/* A file that is not there yet needs a directory to be made in. */
+static int check_new_file(const char *path, struct error *err)
+{
+	const char *slash = strrchr(path, '/');
+	/* With the slash, so that what is no directory is told as that. */
+	char *folder = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+	int r = !folder ? -ENOMEM : access(folder, W_OK | X_OK) ? -errno : 0;
+
+	free(folder);
+	return r ? usage(err, error_set(err, r, "--mem-file '%s': cannot be made there: %s", path, strerror(-r))) : 0;
+}
+
 int backing_check(struct backing_config *c, uint64_t size, struct error *err)
 {
 	char path[64];
@@ -129,8 +141,8 @@ int backing_check(struct backing_config *c, uint64_t size, struct error *err)
 		r = check_hugetlbfs(c, size, err);
 	else if (c->huge)
 		r = check_huge(c, size, err);
-	else if (c->file && access(c->file, F_OK) == 0)
-		r = check_old_file(c->file, -1, size, err);
+	else if (c->file)
+		r = access(c->file, F_OK) ? check_new_file(c->file, err) : check_old_file(c->file, -1, size, err);
 	if (r || !c->bind)
 		return r;
 	snprintf(path, sizeof(path), "/sys/devices/system/node/node%u", c->node);

@@ -31,8 +31,8 @@ def run(*args, **how):
                           capture_output=True, text=True, timeout=60, check=False, **how)
 
 
-def dry(*args):
-    return run("--dry-run", *args)
+def dry(*args, **how):
+    return run("--dry-run", *args, **how)
 
 
 def refuse(result, status, *words):
@@ -97,7 +97,11 @@ def test_files_that_cannot_keep_ram():
     with open(small, "rb") as file:
         assert file.read() == b"x" * 4096, "what was refused was changed"
     refuse(dry("--mem-file", DIR.name), USAGE, DIR.name, "not a regular file")
-    refuse(run("--mem-file", path_of("absent/x")), USAGE, "absent/x", "No such file")
+    for command in run, dry:
+        refuse(command("--mem-file", path_of("absent/x")), USAGE, "absent/x", "No such file")
+        refuse(command("--mem-file", small + "/x"), USAGE, small + "/x", "Not a directory")
+    assert dry("--mem-file", path_of("new")).returncode == 0 and not os.path.exists(path_of("new"))
+    assert dry("--mem-file", "new", cwd=DIR.name).returncode == 0
 
 
 def test_a_start_that_fails_leaves_no_file():
