@@ -8,15 +8,11 @@
 #ifndef TRAPLINE_TESTS_DEV_RIG_H
 #define TRAPLINE_TESTS_DEV_RIG_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "unit.h"
+
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
-#include "core/thread.h"
 #include "core/vm.h"
 
 #define RIG_STRIDE 0x100
@@ -123,18 +119,6 @@ static inline void rig_restore(struct rig *rig)
 	if (type->start)
 		type->start(rig->dev);
 	free(saved);
-}
-
-static inline int rig_group_setup(void **state)
-{
-	thread_adopt();
-	return 0;
-}
-
-static inline int rig_group_teardown(void **state)
-{
-	thread_release();
-	return 0;
 }
 
 #endif

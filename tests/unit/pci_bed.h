@@ -3,15 +3,11 @@
 #ifndef TRAPLINE_TESTS_PCI_BED_H
 #define TRAPLINE_TESTS_PCI_BED_H
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "unit.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <errno.h>
-
-#include <cmocka.h>
 
 #include "core/thread.h"
 #include "core/vm.h"

@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* test_boot_inner.c - kernels packed in a bzImage, in every format: unpacked to their places, damaged, and of no use. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "unit.h"
+
 #include <stdlib.h>
-
-#include <cmocka.h>
-
 #include <errno.h>
 
 #include "arch/x86/boot.h"
 #include "boot_pack.h"
-#include "core/thread.h"
 
 #define MIB 0x100000ULL
 #define RAM (96 * MIB)
@@ -396,18 +390,6 @@ static void headers(void **state)
 	unlink(path);
 }
 
-static int adopt(void **state)
-{
-	thread_adopt();
-	return 0;
-}
-
-static int release(void **state)
-{
-	thread_release();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -420,5 +402,5 @@ int main(void)
 		cmocka_unit_test(headers),
 	};
 
-	return cmocka_run_group_tests_name("boot_inner", tests, adopt, release);
+	return cmocka_run_group_tests_name("boot_inner", tests, unit_adopt, unit_release);
 }

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* test_boot_kernel.c - kernel files: good ones, bad ones, cut off at every byte, and with every byte changed. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "unit.h"
+
 #include <stdlib.h>
-
-#include <cmocka.h>
-
 #include <errno.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>

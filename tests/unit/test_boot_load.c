@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* test_boot_load.c - the x86 boot loader: what lies where in guest memory after it ran, and what it refuses. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "unit.h"
+
 #include <stdlib.h>
-
-#include <cmocka.h>
-
 #include <errno.h>
 
 #include "arch/x86/boot.h"
 #include "boot_file.h"
-#include "core/thread.h"
 
 #define MIB 0x100000ULL
 #define GPA (16 * MIB)
@@ -473,18 +467,6 @@ static void maps(void **state)
 	}
 }
 
-static int adopt(void **state)
-{
-	thread_adopt();
-	return 0;
-}
-
-static int release(void **state)
-{
-	thread_release();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -501,5 +483,5 @@ int main(void)
 		cmocka_unit_test(maps),
 	};
 
-	return cmocka_run_group_tests_name("boot_load", tests, adopt, release);
+	return cmocka_run_group_tests_name("boot_load", tests, unit_adopt, unit_release);
 }

@@ -3,14 +3,9 @@
  * test_boot_state.c - entry states and the power-on state, on a real KVM: tiny guests look at the mode they
  * are in and tell it by a port. Skipped, and said so, where there is no usable /dev/kvm.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "unit.h"
+
 #include <stdlib.h>
-
-#include <cmocka.h>
-
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -23,7 +18,6 @@
 #include "arch/x86/cpuid.h"
 #include "arch/x86/vcpu_state.h"
 #include "boot_file.h"
-#include "core/thread.h"
 
 #define MIB 0x100000ULL
 #define GPA (4 * MIB)
@@ -497,18 +491,6 @@ static void refusals_have_names(void **state)
 	assert_memory_equal(bed->err.text, "KVM_SET_IRQCHIP 0: ", 19);
 }
 
-static int adopt(void **state)
-{
-	thread_adopt();
-	return 0;
-}
-
-static int release(void **state)
-{
-	thread_release();
-	return 0;
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -523,5 +505,5 @@ int main(void)
 		TEST(refusals_have_names),
 	};
 
-	return cmocka_run_group_tests_name("boot_state", tests, adopt, release);
+	return cmocka_run_group_tests_name("boot_state", tests, unit_adopt, unit_release);
 }

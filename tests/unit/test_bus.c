@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* test_bus.c - the contract of the bus, as one access sees it: cutting, all ones, counts, kinds, aliases. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -775,10 +771,6 @@ int main(void)
 		TEST(host_view_is_bounded_by_the_region),
 		TEST(counts_add_up_over_any_number_of_initiators),
 	};
-	int r;
 
-	bus_thread_enter();
-	r = cmocka_run_group_tests(tests, NULL, NULL);
-	bus_thread_leave();
-	return r;
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -5,11 +5,7 @@
  *
  * Linked with --wrap=calloc,--wrap=aligned_alloc,--wrap=malloc,--wrap=realloc, to run out of memory at will.
  */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -714,10 +710,6 @@ int main(void)
 		TEST(new_copes_without_memory),
 		TEST(misuse_by_our_own_code_is_caught),
 	};
-	int r;
 
-	bus_thread_enter();
-	r = cmocka_run_group_tests(tests, NULL, NULL);
-	bus_thread_leave();
-	return r;
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -5,11 +5,7 @@
  * The listener records each call, and with it whether the region answered at its place at that moment: on the
  * way out before the map changes, on the way in after it.
  */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -413,10 +409,6 @@ int main(void)
 		TEST(freeing_the_bus_lets_go_of_everything),
 		TEST(memory_references_add_up),
 	};
-	int r;
 
-	bus_thread_enter();
-	r = cmocka_run_group_tests(tests, NULL, NULL);
-	bus_thread_leave();
-	return r;
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -10,11 +10,7 @@
  *
  * BUS_MODEL_SEED and BUS_MODEL_STEPS set what is printed at the start.
  */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -617,7 +613,6 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = { cmocka_unit_test(bus_agrees_with_the_model) };
 	const char *env = getenv("BUS_MODEL_SEED");
-	int r;
 
 	seed = env ? strtoull(env, NULL, 0) : (uint64_t)time(NULL) * 0x9e3779b97f4a7c15;
 	state = seed ? seed : 1;
@@ -625,8 +620,5 @@ int main(void)
 	steps = env ? strtoul(env, NULL, 0) : steps;
 	printf("BUS_MODEL_SEED=%#llx BUS_MODEL_STEPS=%lu\n", (unsigned long long)seed, steps);
 	fflush(stdout);
-	bus_thread_enter();
-	r = cmocka_run_group_tests(tests, NULL, NULL);
-	bus_thread_leave();
-	return r;
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -5,11 +5,7 @@
  * No grace period passes in that time, so no map that the storm retires can be freed. The brake must hold the
  * storm before memory is eaten up, it must hold nobody else, and all must go on afterwards.
  */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include <malloc.h>
 #include <pthread.h>
@@ -175,10 +171,6 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_blocked_handler_eats_no_memory_and_stalls_only_editors),
 	};
-	int r;
 
-	bus_thread_enter();
-	r = cmocka_run_group_tests(tests, NULL, NULL);
-	bus_thread_leave();
-	return r;
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

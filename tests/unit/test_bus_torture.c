@@ -12,11 +12,7 @@
  *
  * TORTURE_SECONDS sets how long, 3 unless set.
  */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include <errno.h>
 #include <malloc.h>

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* test_core_mem.c - the guest-memory gateway and the memory behind RAM. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +10,6 @@
 
 #include "bus/bus.h"
 #include "core/mem.h"
-#include "core/thread.h"
 
 /* clang's way to say what gcc defines. */
 #ifdef __has_feature
@@ -248,10 +243,6 @@ int main(void)
 		cmocka_unit_test(test_map_outlives_region),
 		cmocka_unit_test(test_memory_new),
 	};
-	int failed;
 
-	thread_adopt();
-	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	thread_release();
-	return failed;
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

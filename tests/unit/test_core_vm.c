@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* test_core_vm.c - machines and their devices, two of them in one process; threads. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -446,11 +442,7 @@ int main(void)
 		cmocka_unit_test(test_live_machines),
 		cmocka_unit_test(test_thread),
 	};
-	int failed;
 
 	alarm(60);
-	thread_adopt();
-	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	thread_release();
-	return failed;
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* test_cpuid.c - topology in CPUID, on tables shaped like an Intel CPU's and an AMD CPU's. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "unit.h"
+
 #include <stdlib.h>
-
-#include <cmocka.h>
-
 #include <string.h>
 
 #include "arch/x86/cpuid.h"

@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* test_debugcon.c - the Bochs debug console on a bus of its own, in both spaces. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #include "arch/place.h"
-#include "core/thread.h"
 #include "core/vm.h"
 #include "dev/debugcon.h"
 
@@ -42,10 +38,6 @@ static void answers_where_it_was_placed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(answers_where_it_was_placed) };
-	int failed;
 
-	thread_adopt();
-	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	thread_release();
-	return failed;
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

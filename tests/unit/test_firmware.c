@@ -3,19 +3,15 @@
  * test_firmware.c - the x86-64 machine with firmware, built without KVM: the ROM and its shadow, the chips by which
  * firmware knows the machine, and the ACPI tables as firmware's script places them.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "unit.h"
+
 #include <endian.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <cmocka.h>
 
 #include "arch/x86/board.h"
-#include "core/thread.h"
 #include "desc/acpi_loader.h"
 
 #define ROM_SIZE 0x40000
@@ -262,18 +258,6 @@ static void test_tables(void **state)
 	bed_free(bed);
 }
 
-static int adopt(void **state)
-{
-	thread_adopt();
-	return 0;
-}
-
-static int release(void **state)
-{
-	thread_release();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -283,5 +267,5 @@ int main(void)
 		cmocka_unit_test(test_tables),
 	};
 
-	return cmocka_run_group_tests(tests, adopt, release);
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

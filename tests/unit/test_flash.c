@@ -325,5 +325,5 @@ int main(void)
 		T(test_refusals),
 	};
 
-	return cmocka_run_group_tests_name("flash", tests, rig_group_setup, rig_group_teardown);
+	return cmocka_run_group_tests_name("flash", tests, unit_adopt, unit_release);
 }

@@ -7,20 +7,16 @@
  * TRAPLINE_FUZZ_SECONDS (5) and TRAPLINE_FUZZ_SEED (printed) repeat or lengthen a run: the same seed makes the same
  * steps, in whatever time. Meant for ASan and UBSan; what it asserts itself is in check_*().
  */
+#include "unit.h"
+
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-#include <cmocka.h>
 
 #include "arch/x86/board.h"
-#include "core/thread.h"
 #include "dev/acpi_pm.h"
 #include "dev/cmos.h"
 #include "dev/i8042.h"
@@ -513,21 +509,9 @@ static void test_fuzz(void **state)
 	fuzz_free(f);
 }
 
-static int adopt(void **state)
-{
-	thread_adopt();
-	return 0;
-}
-
-static int release(void **state)
-{
-	thread_release();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_fuzz) };
 
-	return cmocka_run_group_tests(tests, adopt, release);
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -241,5 +241,5 @@ int main(void)
 		T(test_state),
 	};
 
-	return cmocka_run_group_tests_name("fw_cfg", tests, rig_group_setup, rig_group_teardown);
+	return cmocka_run_group_tests_name("fw_cfg", tests, unit_adopt, unit_release);
 }

@@ -117,5 +117,5 @@ int main(void)
 		cmocka_unit_test(test_ready),
 	};
 
-	return cmocka_run_group_tests(tests, rig_group_setup, rig_group_teardown);
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -20,6 +20,40 @@ static struct rig *serial_rig(struct chardev *chardev)
 	return rig;
 }
 
+/* On a line whose host side is `chardev`; what comes out goes to `out` (-1: nowhere), by hand, as there is no loop. */
+static struct rig *line_rig(struct chardev *chardev, int out)
+{
+	assert_int_equal(chardev_init(chardev, NULL, -1, out), 0);
+	return serial_rig(chardev);
+}
+
+static void line_free(struct rig *rig, struct chardev *chardev)
+{
+	rig_free(rig);
+	chardev_fini(chardev);
+}
+
+static void feed(struct chardev *chardev, const char *text)
+{
+	assert_int_equal(chardev_feed(chardev, (const uint8_t *)text, (unsigned)strlen(text)), strlen(text));
+}
+
+static bool received(struct rig *rig)
+{
+	return rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR;
+}
+
+static bool sendable(struct rig *rig)
+{
+	return rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE;
+}
+
+static void send_all(struct rig *rig, char byte)
+{
+	while (sendable(rig))
+		rig_write(rig, 0, UART_DATA, 1, byte);
+}
+
 static void test_serial_nowhere(void **state)
 {
 	struct rig *rig = serial_rig(NULL);
@@ -41,11 +75,9 @@ static void test_serial_nowhere(void **state)
 static void test_serial_input(void **state)
 {
 	struct chardev chardev;
-	struct rig *rig;
+	struct rig *rig = line_rig(&chardev, -1);
 	char text[101];
 
-	assert_int_equal(chardev_init(&chardev, NULL, -1, -1), 0);
-	rig = serial_rig(&chardev);
 	for (unsigned i = 0; i < 100; i++)
 		text[i] = 'a' + i % 26;
 	/* What is there before the guest listens survives a driver's opening of the port. */
@@ -69,27 +101,24 @@ static void test_serial_input(void **state)
 	assert_false(rig_level(rig, 0));
 	/* Later input comes by itself; below the trigger, after the timeout. */
 	rig_write(rig, 0, UART_IIR_FCR, 1, 0x81);
-	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"z", 1), 1);
+	feed(&chardev, "z");
 	assert_false(rig_level(rig, 0));
 	clock_step(&rig->vm.clock, 4 * CHAR_NS + 100);
 	assert_true(rig_level(rig, 0));
 	assert_int_equal(rig_read(rig, 0, UART_IIR_FCR, 1), 0xcc);
 	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'z');
 	assert_false(rig_level(rig, 0));
-	rig_free(rig);
-	chardev_fini(&chardev);
+	line_free(rig, &chardev);
 }
 
 /* Guests that know nothing of RTS: by interrupt, and by polling. */
 static void test_serial_listeners(void **state)
 {
 	struct chardev chardev;
-	struct rig *rig;
+	struct rig *rig = line_rig(&chardev, -1);
 	unsigned polls = 0;
 
-	assert_int_equal(chardev_init(&chardev, NULL, -1, -1), 0);
-	rig = serial_rig(&chardev);
-	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"ab", 2), 2);
+	feed(&chardev, "ab");
 	rig_write(rig, 0, UART_IER, 1, UART_IER_RX);
 	assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0x60);
 	clock_step(&rig->vm.clock, 2000000);
@@ -99,13 +128,12 @@ static void test_serial_listeners(void **state)
 	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'b');
 	assert_false(rig_level(rig, 0));
 	rig_write(rig, 0, UART_IER, 1, 0);
-	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"c", 1), 1);
-	while (!(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR))
+	feed(&chardev, "c");
+	while (!received(rig))
 		assert_true(++polls < 100);
 	assert_true(polls > 1);
 	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'c');
-	rig_free(rig);
-	chardev_fini(&chardev);
+	line_free(rig, &chardev);
 }
 
 /*
@@ -115,32 +143,29 @@ static void test_serial_listeners(void **state)
 static void test_serial_firmware(void **state)
 {
 	struct chardev chardev;
-	struct rig *rig;
+	struct rig *rig = line_rig(&chardev, -1);
 	unsigned looks = 0;
 
-	assert_int_equal(chardev_init(&chardev, NULL, -1, -1), 0);
-	rig = serial_rig(&chardev);
 	rig_write(rig, 0, UART_MCR, 1, 0);
-	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"abc", 3), 3);
-	while (!(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR)) {
+	feed(&chardev, "abc");
+	while (!received(rig)) {
 		(void)rig_read(rig, 0, UART_MSR, 1);
 		(void)rig_read(rig, 0, UART_MCR, 1);
 		assert_true(++looks < 100);
 	}
 	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'a');
 	rig_write(rig, 0, UART_DATA, 1, 'a');
-	assert_true(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR);
+	assert_true(received(rig));
 	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'b');
-	assert_true(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR);
+	assert_true(received(rig));
 	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'c');
 
 	rig_write(rig, 0, UART_IIR_FCR, 1, 7);
-	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"d", 1), 1);
-	assert_false(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR);
+	feed(&chardev, "d");
+	assert_false(received(rig));
 	rig_write(rig, 0, UART_MCR, 1, UART_MCR_RTS);
-	assert_true(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_DR);
-	rig_free(rig);
-	chardev_fini(&chardev);
+	assert_true(received(rig));
+	line_free(rig, &chardev);
 }
 
 static void *run_loop(void *arg)
@@ -167,7 +192,7 @@ static void test_serial_slow_reader(void **state)
 	assert_int_equal(thread_start(&thread, "loop", run_loop, &rig->vm.loop), 0);
 	rig_write(rig, 0, UART_IIR_FCR, 1, 0x01);
 	rig_write(rig, 0, UART_IER, 1, UART_IER_TX);
-	while (rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE) {
+	while (sendable(rig)) {
 		for (unsigned i = 0; i < UART_FIFO; i++)
 			rig_write(rig, 0, UART_DATA, 1, written++ % 251);
 		assert_true(written < 4 * CHARDEV_OUT_SIZE);
@@ -183,7 +208,7 @@ static void test_serial_slow_reader(void **state)
 	}
 	assert_int_equal(got, written);
 	assert_int_equal(chardev.dropped, 0);
-	while (!(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE) && waited++ < 1000)
+	while (!sendable(rig) && waited++ < 1000)
 		usleep(1000);
 	assert_true(rig_level(rig, 0));
 	loop_quit(&rig->vm.loop);
@@ -202,16 +227,12 @@ static void test_serial_blocked(void **state)
 	int fds[2];
 
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-	/* No loop: nothing leaves the ring. */
-	assert_int_equal(chardev_init(&chardev, NULL, -1, fds[1]), 0);
-	rig = serial_rig(&chardev);
-	while (rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE)
-		rig_write(rig, 0, UART_DATA, 1, 'x');
-	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"a", 1), 1);
+	rig = line_rig(&chardev, fds[1]);
+	send_all(rig, 'x');
+	feed(&chardev, "a");
 	for (unsigned i = 0; i < 1000; i++)
 		assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0);
-	rig_free(rig);
-	chardev_fini(&chardev);
+	line_free(rig, &chardev);
 	close(fds[0]);
 	close(fds[1]);
 }
@@ -224,32 +245,28 @@ static void test_serial_patience(void **state)
 	int fds[2];
 
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
-	assert_int_equal(chardev_init(&chardev, NULL, -1, fds[1]), 0);
-	rig = serial_rig(&chardev);
-	while (rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE)
-		rig_write(rig, 0, UART_DATA, 1, 'x');
+	rig = line_rig(&chardev, fds[1]);
+	send_all(rig, 'x');
 	clock_step(&rig->vm.clock, NSEC_PER_SEC / 10);
-	assert_false(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE);
+	assert_false(sendable(rig));
 	assert_int_equal(chardev.dropped, 0);
 	rig_write(rig, 0, UART_IER, 1, UART_IER_TX);
 	clock_step(&rig->vm.clock, 100 * NSEC_PER_SEC);
-	assert_false(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE);
+	assert_false(sendable(rig));
 	assert_int_equal(chardev.dropped, 0);
 	rig_write(rig, 0, UART_IER, 1, 0);
 	/* Now it is gone, and so is all that follows, at once. */
 	for (unsigned i = 1; i <= 100; i++) {
-		assert_true(rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE);
+		assert_true(sendable(rig));
 		assert_int_equal(chardev.dropped, i);
 		rig_write(rig, 0, UART_DATA, 1, 'y');
 	}
 	/* The reader has caught up: it is waited for again. */
 	chardev_flush(&chardev, 0);
 	assert_int_equal(chardev.dropped, 101);
-	while (rig_read(rig, 0, UART_LSR, 1) & UART_LSR_THRE)
-		rig_write(rig, 0, UART_DATA, 1, 'z');
+	send_all(rig, 'z');
 	assert_int_equal(chardev.dropped, 101);
-	rig_free(rig);
-	chardev_fini(&chardev);
+	line_free(rig, &chardev);
 	close(fds[0]);
 	close(fds[1]);
 }
@@ -258,11 +275,9 @@ static void test_serial_patience(void **state)
 static void test_serial_break(void **state)
 {
 	struct chardev chardev;
-	struct rig *rig;
+	struct rig *rig = line_rig(&chardev, -1);
 
-	assert_int_equal(chardev_init(&chardev, NULL, -1, -1), 0);
-	rig = serial_rig(&chardev);
-	assert_int_equal(chardev_feed(&chardev, (const uint8_t *)"typed ahead, long ago", 21), 21);
+	feed(&chardev, "typed ahead, long ago");
 	chardev.broken(chardev.broken_arg, 'h');
 	/* Without FIFOs there is room for one byte at a time. */
 	assert_int_equal(rig_read(rig, 0, UART_LSR, 1), 0x60 | UART_LSR_DR | UART_LSR_BI);
@@ -280,8 +295,7 @@ static void test_serial_break(void **state)
 	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 0);
 	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 's');
 	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'g');
-	rig_free(rig);
-	chardev_fini(&chardev);
+	line_free(rig, &chardev);
 }
 
 static void test_serial_reset(void **state)
@@ -315,5 +329,5 @@ int main(void)
 		cmocka_unit_test(test_serial_reset),
 	};
 
-	return cmocka_run_group_tests(tests, rig_group_setup, rig_group_teardown);
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -3,17 +3,13 @@
  * test_x86_machine.c - the real x86-64 machine, built without KVM: its ACPI tables as a guest finds them in memory
  * are whole, agree with the bus, and pass through ACPICA's disassembler and compiler without a warning.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "unit.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 #include "arch/x86/board.h"
-#include "core/thread.h"
 #include "dev/acpi_pm.h"
 #include "pci/testdev.h"
 
@@ -363,18 +359,6 @@ static void test_fields_cover_state(void **state)
 	bed_free(bed);
 }
 
-static int adopt(void **state)
-{
-	thread_adopt();
-	return 0;
-}
-
-static int release(void **state)
-{
-	thread_release();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -385,5 +369,5 @@ int main(void)
 		cmocka_unit_test(test_fields_cover_state),
 	};
 
-	return cmocka_run_group_tests(tests, adopt, release);
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }
