@@ -1,11 +1,24 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Test functions to TAP, so that the build's test runner counts each of them."""
 import sys
+import time
 import traceback
+
+# However busy the machine is. Who waits this long in vain has found a fault.
+PATIENCE = 60
 
 
 class Skip(Exception):
     """Raised by a test whose prerequisite is truly absent; its text says which."""
+
+
+def until(happened, what):
+    """Waits for an event: that `happened()` is true. Returns what it returned; `what` says what was waited for."""
+    end = time.monotonic() + PATIENCE
+    while not (found := happened()):
+        assert time.monotonic() < end, f"in vain, for {PATIENCE} s: {what}"
+        time.sleep(0.01)
+    return found
 
 
 def main(module):

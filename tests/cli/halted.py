@@ -26,7 +26,7 @@ class Guest:
                                         env={**ENVIRONMENT, **(env or {})})
 
     def __enter__(self):
-        assert select.select([self.process.stdout], [], [], 20)[0], "it says nothing"
+        assert select.select([self.process.stdout], [], [], tap.PATIENCE)[0], "it says nothing"
         assert self.process.stdout.read(1) == b"!", self.process.stderr.read().decode()
         return self
 
@@ -36,7 +36,7 @@ class Guest:
     def end(self):
         """Its standard error."""
         self.process.terminate()
-        return self.process.communicate(timeout=20)[1].decode()
+        return self.process.communicate(timeout=tap.PATIENCE)[1].decode()
 
     def proc(self, name):
         with open("/proc/%d/%s" % (self.process.pid, name)) as proc:

@@ -64,7 +64,7 @@ class Run:
 
 
 def refused(*words, status=USAGE, has=()):
-    result = subprocess.run([TRAPLINE, "run", kernel(b"\xf4"), *words], capture_output=True, text=True, timeout=30,
+    result = subprocess.run([TRAPLINE, "run", kernel(b"\xf4"), *words], capture_output=True, text=True, timeout=tap.PATIENCE,
                             check=False, stdin=subprocess.DEVNULL)
     assert result.returncode == status, f"status {result.returncode}: {result.stderr!r}"
     lines = result.stderr.splitlines()
@@ -73,18 +73,23 @@ def refused(*words, status=USAGE, has=()):
         assert word in lines[0], f"no {word!r} in {lines[0]!r}"
 
 
-def connect(path, timeout=10):
-    end = time.monotonic() + timeout
-    while True:
-        client = socket.socket(socket.AF_UNIX)
-        client.settimeout(10)
-        try:
-            client.connect(path)
-            return client
-        except (FileNotFoundError, ConnectionRefusedError):
-            client.close()
-            assert time.monotonic() < end, "nobody listens"
-            time.sleep(0.01)
+def try_connect(path):
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(tap.PATIENCE)
+    try:
+        client.connect(path)
+        return client
+    except (FileNotFoundError, ConnectionRefusedError):
+        client.close()
+        return None
+
+
+def connect(path):
+    return tap.until(lambda: try_connect(path), "somebody listens at " + path)
+
+
+def written(path):
+    return os.path.exists(path) and os.path.getsize(path) > 0
 
 
 def receive(client, count=None, until=None):
@@ -126,7 +131,7 @@ def test_what_cannot_be_opened_is_told():
 
 def test_a_dry_run_touches_nothing():
     subprocess.run([TRAPLINE, "run", kernel(b"\xf4"), "--dry-run", "--console", "file:" + at("dry"), "--console",
-                    "serial1=socket:" + at("dry2")], check=True, stdout=subprocess.DEVNULL, timeout=30)
+                    "serial1=socket:" + at("dry2")], check=True, stdout=subprocess.DEVNULL, timeout=tap.PATIENCE)
     assert not os.path.exists(at("dry")) and not os.path.exists(at("dry2"))
 
 
@@ -204,13 +209,10 @@ def test_what_was_written_before_power_off_arrives_by_a_slow_socket():
 
 def test_a_reader_that_stopped_does_not_hold_up_who_polls():
     read, write = os.pipe()
-    begin = time.monotonic()
     run = Run(flat.stream(MUCH, interrupt=False) + flat.say(b"\n", 0x2F8) + flat.POWER_OFF, "stdio",
               "serial1=file:" + at("done"), stdout=write, options=["--debug"])
     os.close(write)
-    while not os.path.exists(at("done")) or os.path.getsize(at("done")) == 0:
-        assert time.monotonic() < begin + 30, "the guest stands still"
-        time.sleep(0.05)
+    tap.until(lambda: written(at("done")), "the guest goes on")
     # It has gone on, although nobody has read a byte so far. What was kept is the stream's beginning.
     data = b""
     while piece := os.read(read, 65536):
@@ -249,9 +251,7 @@ def test_history_is_bounded_and_begins_with_a_line():
     code = flat.port(0x3F8) + b"\xbe\x00\x10\x10\x00\xb9" + len(text).to_bytes(4, "little")  # mov $0x101000, %esi; %ecx
     code = (code + b"\xf3\x6e" + flat.say(b"!", 0x2F8) + flat.echo() + flat.POWER_OFF).ljust(4096, b"\0")  # rep outsb
     run = Run(code + text, "socket:" + path, "serial1=file:" + at("all"))
-    while not os.path.exists(at("all")) or os.path.getsize(at("all")) == 0:
-        assert run.process.poll() is None
-        time.sleep(0.02)
+    tap.until(lambda: written(at("all")), "the guest has said all")
     client = connect(path)
     data = receive(client, until=b"line 0002999\r\n")
     assert text.endswith(data) and data.startswith(b"line "), data[:50]
@@ -315,13 +315,7 @@ def test_a_stale_socket_is_replaced_and_a_live_one_left_alone():
     run.ends(-signal.SIGKILL)
     assert os.path.exists(path)
     run = Run(flat.echo() + flat.POWER_OFF, "socket:" + path)
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        try:
-            client = connect(path, 0)
-            break
-        except AssertionError:
-            time.sleep(0.02)
+    client = connect(path)
     client.sendall(b"xq")
     assert receive(client) == b"x"
     run.ends()
@@ -351,7 +345,7 @@ def pty_of(run, port):
 def read_pty(path, count):
     fd = os.open(path, os.O_RDWR | os.O_NOCTTY)
     data = b""
-    while len(data) < count and select.select([fd], [], [], 5)[0]:
+    while len(data) < count and select.select([fd], [], [], tap.PATIENCE)[0]:
         data += os.read(fd, 4096)
     return fd, data
 
@@ -371,7 +365,6 @@ def test_a_pty_shows_what_was_said_before_and_takes_what_is_typed():
                 echoed += os.read(fd, 3)
             assert echoed == b"abc"
             os.close(fd)
-            time.sleep(0.2)  # a client that comes so fast may see the end of what was for the last
         with open(path, "wb", buffering=0) as file:
             file.write(b"q")
         run.ends()

@@ -43,6 +43,20 @@ LISTENING = kernel("listening", WAIT + S5)
 RESETTING = kernel("resetting", WAIT + b"\xb0\xfe\xe6\x64")  # mov $0xfe, %al; out %al, $0x64
 
 
+def usual_signals():
+    """What is ignored stays so over an execve(), and whoever runs the tests may ignore some: a shell's background job."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def taken(process, number):
+    """Waits until a signal that was sent is no longer pending: it has arrived."""
+    def status():
+        with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
+            return int(re.search(r"^ShdPnd:\s*(\w+)", file.read(), re.M).group(1), 16)
+    tap.until(lambda: not status() >> number - 1 & 1, f"signal {number} is taken")
+
+
 class Guest:
     """One on a terminal of its own, run until it has said something."""
 
@@ -53,6 +67,7 @@ class Guest:
         self.old = termios.tcgetattr(self.slave)
 
         def prepare():
+            usual_signals()
             os.setsid()
             if control:
                 fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
@@ -60,13 +75,23 @@ class Guest:
 
         self.process = subprocess.Popen([*by, TRAPLINE, "run", *args], preexec_fn=prepare, stdin=self.slave,
                                         stdout=self.slave, stderr=self.slave)
-        assert select.select([self.master], [], [], 10)[0], "it says nothing"
-        end = time.monotonic() + 5
-        while not by and not self.raw() and time.monotonic() < end:
-            time.sleep(0.01)
+        assert select.select([self.master], [], [], tap.PATIENCE)[0], "it says nothing"
+        if not by:
+            tap.until(self.raw, "the terminal is raw")
 
     def raw(self):
         return not termios.tcgetattr(self.slave)[3] & termios.ICANON
+
+    def fill(self):
+        """Writes to its terminal, which nobody reads, as much as goes in; whether that is nothing any more."""
+        terminal, written = os.open(os.ttyname(self.slave), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), 0
+        try:
+            while True:
+                written += os.write(terminal, bytes(4096))
+        except BlockingIOError:
+            return not written
+        finally:
+            os.close(terminal)
 
     def ends_by(self, keys, status):
         os.write(self.master, keys)
@@ -74,7 +99,7 @@ class Guest:
 
     def ends(self, status):
         try:
-            got = self.process.wait(10)
+            got = self.process.wait(tap.PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -98,7 +123,7 @@ def test_the_debug_console_writes_to_a_file_or_stderr():
         file.write(b"an older and longer text")
     for where in ("file:" + path, "stderr"):
         result = subprocess.run([TRAPLINE, "run", "-k", DEBUG, "--debugcon", where], stdin=subprocess.DEVNULL,
-                                capture_output=True, timeout=60, check=False)
+                                capture_output=True, timeout=tap.PATIENCE, check=False)
         assert result.returncode == 0, result
         if where == "stderr":
             assert result.stderr == b"D\xe9", result
@@ -107,7 +132,7 @@ def test_the_debug_console_writes_to_a_file_or_stderr():
                 assert file.read() == b"D\xe9"
     # A full disk is the reader's loss, not the guest's.
     result = subprocess.run([TRAPLINE, "run", "-k", DEBUG, "--debugcon", "file:/dev/full"], stdin=subprocess.DEVNULL,
-                            capture_output=True, timeout=60, check=False)
+                            capture_output=True, timeout=tap.PATIENCE, check=False)
     assert result.returncode == 0 and result.stderr == b"", result
 
 
@@ -118,11 +143,11 @@ def test_ctrl_a_x_quits_a_halted_guest():
     guest.ends(QUIT)
 
 
-def on_terminal(guest, keys, words, timeout=10):
+def on_terminal(guest, keys, words):
     """Types, and waits until each of the words was shown; all that was."""
     os.write(guest.master, keys)
     shown = b""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + tap.PATIENCE
     while not all(word in shown for word in words) and time.monotonic() < end:
         if select.select([guest.master], [], [], 0.1)[0]:
             shown += os.read(guest.master, 4096)
@@ -214,7 +239,7 @@ def test_it_quits_although_much_was_typed_that_no_guest_took():
 
 def test_it_quits_although_nobody_reads_what_the_guest_says():
     guest = Guest(SPEW)
-    time.sleep(0.5)
+    tap.until(guest.fill, "the terminal is full")
     os.write(guest.master, b"\x01x")
     guest.ends(QUIT)
 
@@ -253,11 +278,17 @@ def shim_of(name):
 class Quiet:
     """A guest without a terminal, run until it has said something. What it and trapline say is kept."""
 
-    def __init__(self, *args, **how):
+    def __init__(self, *args, before=lambda: None, **how):
         if not USABLE:
             raise tap.Skip("no usable /dev/kvm")
+
+        def prepare():
+            usual_signals()
+            before()
+
         self.process = subprocess.Popen([TRAPLINE, "run", *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, **how)
+                                        stderr=subprocess.PIPE, preexec_fn=prepare, bufsize=0, **how)
+        self.said = ""
         assert self.process.stdout.read(1) == b"!", self.process.stderr.read()
 
     def send(self, number):
@@ -270,16 +301,22 @@ class Quiet:
             return
         raise AssertionError(f"it ended with {self.process.returncode}: {self.process.stderr.read()!r}")
 
+    def says(self, word):
+        """Waits for its next line on standard error, which has this word."""
+        assert select.select([self.process.stderr], [], [], tap.PATIENCE)[0], f"no {word!r}"
+        self.said += self.process.stderr.readline().decode()
+        assert word in self.said, f"no {word!r} in {self.said!r}"
+
     def ends(self, status, *words):
         """With this status, and each word in what was said on standard error."""
         try:
-            _, said = self.process.communicate(timeout=10)
+            self.said += self.process.communicate(timeout=tap.PATIENCE)[1].decode()
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
-        assert self.process.returncode == status, f"status {self.process.returncode}, not {status}: {said!r}"
+        assert self.process.returncode == status, f"status {self.process.returncode}, not {status}: {self.said!r}"
         for word in words:
-            assert word in said.decode(), f"no {word!r} in {said!r}"
+            assert word in self.said, f"no {word!r} in {self.said!r}"
 
 
 def test_a_signal_ends_a_guest_that_does_not_listen_at_once():
@@ -311,20 +348,29 @@ def test_a_signal_presses_the_power_button():
 def test_a_second_signal_ends_the_guest():
     guest = Quiet(STUBBORN)
     guest.send(signal.SIGTERM)
+    guest.says("pressed the power button")
     guest.goes_on(0.5)
     guest.send(signal.SIGINT)
     guest.ends(QUIT, "SIGINT again")
 
 
 def test_one_signal_sent_twice_is_one():
-    # timeout(1) sends to its child and then to the group that the child is in.
-    guest = Quiet(STUBBORN)
+    # timeout(1) sends to its child and then to the group that the child is in. What comes within a quarter of a second
+    # is one; where this machine was too busy to send it in that time, nothing is known, and another guest is asked.
     for _ in range(20):
+        guest = Quiet(STUBBORN)
+        begin = time.monotonic()
+        for _ in range(5):
+            guest.send(signal.SIGTERM)
+            taken(guest.process, signal.SIGTERM)
+        quick = time.monotonic() - begin < 0.25
+        if quick:
+            guest.goes_on(0.5)
         guest.send(signal.SIGTERM)
-        time.sleep(0.005)
-    guest.goes_on(0.5)
-    guest.send(signal.SIGTERM)
-    guest.ends(QUIT)
+        guest.ends(QUIT)
+        if quick:
+            return
+    raise AssertionError("signals took a quarter of a second to arrive, 20 times")
 
 
 def test_the_shutdown_timeout_ends_a_guest_that_takes_too_long():
@@ -332,7 +378,7 @@ def test_the_shutdown_timeout_ends_a_guest_that_takes_too_long():
     guest = Quiet(STUBBORN, "--shutdown-timeout", "1")
     guest.send(signal.SIGTERM)
     guest.ends(QUIT, "not powered off within 1 s")
-    assert 0.9 < time.monotonic() - begin < 8
+    assert time.monotonic() - begin > 0.9
 
 
 def test_no_shutdown_timeout_is_an_end_at_once():
@@ -352,9 +398,9 @@ def test_a_guest_that_resets_instead_of_powering_off_is_not_started_again():
 
 def test_a_second_signal_during_the_end_changes_nothing():
     guest = Guest(SPEW)  # its end takes long enough: nobody reads
-    time.sleep(0.3)
+    tap.until(guest.fill, "the terminal is full")
     guest.process.send_signal(signal.SIGTERM)
-    time.sleep(0.1)
+    taken(guest.process, signal.SIGTERM)
     guest.process.send_signal(signal.SIGTERM)
     guest.ends(QUIT)
 
@@ -364,19 +410,25 @@ def test_a_terminal_that_goes_away_presses_the_power_button():
         guest = Guest(code)
         os.close(guest.slave)
         os.close(guest.master)
-        assert guest.process.wait(10) == status
+        assert guest.process.wait(tap.PATIENCE) == status
+
+
+def ticks_of(process):
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def test_under_nohup_a_guest_outlives_its_terminal():
     guest = Guest(HALT, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    before = ticks_of(guest.process)
     os.close(guest.slave)
     os.close(guest.master)
     time.sleep(1)
     assert guest.process.poll() is None, "it ended with its terminal"
-    fields = open(f"/proc/{guest.process.pid}/stat", encoding="ascii").read().rpartition(")")[2].split()
-    ticks = int(fields[11]) + int(fields[12])
+    ticks = ticks_of(guest.process) - before
     guest.process.send_signal(signal.SIGTERM)
-    assert guest.process.wait(10) == QUIT
+    assert guest.process.wait(tap.PATIENCE) == QUIT
     assert ticks < 50, f"it span: {ticks} ticks of processor time in a second"
 
 
@@ -389,7 +441,7 @@ def test_signals_at_every_moment_of_start_up_end_it():
     for call in range(1, 1000):
         env = {**os.environ, "LD_PRELOAD": shim, "SIGNAL_AT": str(call)}
         result = subprocess.run([TRAPLINE, "run", HALT], stdin=subprocess.DEVNULL, capture_output=True,
-                                timeout=20, env=env, check=False)
+                                timeout=tap.PATIENCE, env=env, check=False)
         said = result.stderr.decode()
         assert result.returncode == QUIT, f"at call {call}: status {result.returncode}: {said}"
         assert len(said.splitlines()) == 1 and "SIGTERM" in said, f"at call {call}: {said!r}"
@@ -419,7 +471,7 @@ def flat(code, *args, **env):
     if not USABLE:
         raise tap.Skip("no usable /dev/kvm: the lab tests some of this there")
     result = subprocess.run([TRAPLINE, "run", *args, kernel("flat", code)], stdin=subprocess.DEVNULL,
-                            capture_output=True, timeout=20, env={**os.environ, **env}, check=False)
+                            capture_output=True, timeout=tap.PATIENCE, env={**os.environ, **env}, check=False)
     assert result.stdout.startswith(b"!"), result
     return result.returncode, result.stderr.decode()
 
@@ -497,7 +549,7 @@ def test_a_guest_that_is_not_ready_in_time():
     assert lines[:2] == ["console: its last lines", "  | !"], said
     assert lines[2] == "vcpu0: rip 0x100007, 32-bit code, ring 0, running", said
     assert lines[3] == "vcpu1: rip 0xfff0, real mode, ring 0, not started by the guest", said
-    assert 0.9 < time.monotonic() - begin < 10
+    assert time.monotonic() - begin > 0.9
 
 
 def test_the_last_lines_of_a_console_that_nobody_sees():
@@ -512,8 +564,8 @@ def test_the_last_lines_of_a_console_that_nobody_sees():
 
 def test_a_guest_that_is_ready_in_time_goes_on():
     # mov $0x3f0, %dx; mov $123, %al; out %al, (%dx); cli; 1: hlt; jmp 1b
-    guest = Quiet(kernel("ready", b"\x66\xba\xf0\x03\xb0\x7b\xee" + SAY + b"\xfa\xf4\xeb\xfc"), "--boot-timeout", "1")
-    guest.goes_on(1.5)
+    guest = Quiet(kernel("ready", b"\x66\xba\xf0\x03\xb0\x7b\xee" + SAY + b"\xfa\xf4\xeb\xfc"), "--boot-timeout", "3")
+    guest.goes_on(3.5)
     guest.send(signal.SIGTERM)
     guest.ends(QUIT)
 
@@ -543,12 +595,11 @@ def test_signals_that_kill_restore_the_terminal():
 
 
 def test_a_signal_that_was_ignored_stays_so():
-    guest = Guest(HALT, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
-    guest.process.send_signal(signal.SIGHUP)
-    time.sleep(0.3)
-    assert guest.process.poll() is None, "SIGHUP ends it"
-    guest.process.send_signal(signal.SIGTERM)
-    guest.ends(QUIT)
+    guest = Quiet(HALT, before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    guest.send(signal.SIGHUP)  # of two that are pending, the lower number comes first
+    guest.send(signal.SIGTERM)
+    guest.ends(QUIT, "SIGTERM")
+    assert "SIGHUP" not in guest.said, guest.said
 
 
 def test_a_background_job_leaves_the_terminal_alone():
@@ -578,12 +629,10 @@ def test_a_file_at_its_size_limit_is_like_a_full_disk():
     with open(os.path.join(DIR.name, "out"), "wb") as out:
         process = subprocess.Popen([TRAPLINE, "run", SPEW], stdin=subprocess.DEVNULL, stdout=out, preexec_fn=lambda:
                                    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)))
-        end = time.monotonic() + 10
-        while os.fstat(out.fileno()).st_size < 8192 and time.monotonic() < end:
-            time.sleep(0.01)
+        tap.until(lambda: os.fstat(out.fileno()).st_size == 8192, "the file is full")
         time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == QUIT
+        assert process.wait(tap.PATIENCE) == QUIT
 
 
 if __name__ == "__main__":

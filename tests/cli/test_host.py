@@ -7,7 +7,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
@@ -169,15 +168,12 @@ def test_vcpus_are_bound_to_their_cpus():
     cpus = sorted(os.sched_getaffinity(0))
     wanted = [cpus[-1], cpus[0], cpus[-1]]
     with guest_of("-c", "3", "--cpu-affinity", ",".join(map(str, wanted))) as guest:
+        def bound(name):
+            return next((os.sched_getaffinity(task) for task, its in threads(guest).items() if its == name), None)
         # The first vCPU runs before the last one's thread is named and bound.
-        deadline = time.monotonic() + 20
-        while True:
-            bound = {name: os.sched_getaffinity(task) for task, name in threads(guest).items()}
-            if [bound.get("vcpu%d" % i) for i in range(3)] == [{cpu} for cpu in wanted]:
-                break
-            assert time.monotonic() < deadline, bound
-            time.sleep(0.01)
-    assert bound["trapline"] == set(cpus), "the event loop's thread is bound too"
+        for i, cpu in enumerate(wanted):
+            tap.until(lambda: bound(f"vcpu{i}") == {cpu}, f"vCPU {i} is bound to CPU {cpu}")
+        assert bound("trapline") == set(cpus), "the event loop's thread is bound too"
 
 
 def test_as_many_vcpus_as_an_old_apic_id_cannot_tell_apart():

@@ -217,14 +217,6 @@ def test_garbage_never_ends_it():
         assert answers[-1].startswith(b"ok quit"), where
 
 
-def wait_for(path):
-    for _ in range(300):
-        if os.path.exists(path):
-            return
-        time.sleep(0.01)
-    raise AssertionError(f"no {path}")
-
-
 def serving(path):
     """A program that listens there; it does not outlive its test."""
     process = subprocess.Popen([TRAPLINE, "device-test", "--socket", path], stdin=subprocess.DEVNULL,
@@ -234,21 +226,22 @@ def serving(path):
 
 
 def dial(path):
-    client = socket.socket(socket.AF_UNIX)
-    client.settimeout(30)
-    for _ in range(300):
+    def connected():
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(tap.PATIENCE)
         try:
             client.connect(path)
-            return client, client.makefile("rw", buffering=1)
         except (ConnectionRefusedError, FileNotFoundError):
-            time.sleep(0.01)
-    raise AssertionError(f"nobody at {path}")
+            client.close()
+            return None
+        return client
+    client = tap.until(connected, "somebody listens at " + path)
+    return client, client.makefile("rw", buffering=1)
 
 
 def test_a_socket_serves_one_client_after_the_other():
     path = os.path.join(DIR, "socket")
     process = serving(path)
-    wait_for(path)
     client, file = dial(path)
     print("write pio 0x80 1 9", file=file)
     assert file.readline() == "ok 1\n"
@@ -264,25 +257,24 @@ def test_a_socket_serves_one_client_after_the_other():
     client, file = dial(path)
     print("read pio 0x80 1\nquit", file=file)
     assert file.readline() == "ok 1 0x0a\n" and file.readline() == "ok\n"
-    assert process.wait(30) == 0 and not os.path.exists(path)
+    assert process.wait(tap.PATIENCE) == 0 and not os.path.exists(path)
 
 
 def test_a_stale_socket_is_replaced_and_a_living_one_is_not():
     path = os.path.join(DIR, "stale")
     process = serving(path)
-    wait_for(path)
     dial(path)[0].close()
     done = talk(b"", "--socket", path)
     assert done.returncode == 1 and path.encode() in done.stderr and b"another process" in done.stderr, done
     process.kill()
-    process.wait(30)
+    process.wait(tap.PATIENCE)
     assert os.path.exists(path)
     process = serving(path)
     client, file = dial(path)
     print("help help", file=file)
     assert file.readline().startswith("ok help")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 20 and not os.path.exists(path)
+    assert process.wait(tap.PATIENCE) == 20 and not os.path.exists(path)
     client.close()
 
 
@@ -309,7 +301,7 @@ def test_a_signal_ends_it_though_nobody_reads():
     assert sent
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 20
+    assert process.wait(tap.PATIENCE) == 20
     process.stdout.close()
     try:
         process.stdin.close()
@@ -323,7 +315,7 @@ def test_a_reader_that_goes_is_an_end():
     process.stdout.close()
     process.stdin.write(b"help\n")
     process.stdin.flush()
-    assert process.wait(30) == 0
+    assert process.wait(tap.PATIENCE) == 0
     process.stdin.close()
 
 
