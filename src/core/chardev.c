@@ -32,6 +32,10 @@
 #define CHARDEV_STALL_NS NSEC_PER_SEC
 /* Rounds in one callback; other files get their turn, epoll comes back. */
 #define CHARDEV_ROUNDS 16
+/* As long as tcsendbreak()'s. */
+#define CHARDEV_BREAK_NS (NSEC_PER_SEC / 4)
+/* What a UART sends of its FIFO, at 9600 baud. Nobody tells when that is done without waiting for it. */
+#define CHARDEV_DRAIN_NS (NSEC_PER_SEC / 50)
 
 static int chardev_reopen(int fd)
 {
@@ -49,12 +53,20 @@ static bool chardev_is_master(int fd)
 	return ioctl(fd, TIOCGPTN, &number) == 0;
 }
 
+/* Only a serial line has lines to a modem. Others would accept a break too, and do nothing. */
+static bool chardev_is_serial(int fd)
+{
+	int lines;
+
+	return ioctl(fd, TIOCMGET, &lines) == 0;
+}
+
 /* Decides how output to `fd` is written; see the top. 0 or -errno. */
 static int chardev_open_out(struct chardev *dev, int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
 	struct stat st;
-	bool tty;
+	bool tty, breaks;
 
 	if (flags < 0 || fstat(fd, &st) < 0)
 		return -errno;
@@ -63,6 +75,10 @@ static int chardev_open_out(struct chardev *dev, int fd)
 	dev->chunk = CHARDEV_OUT_SIZE;
 	dev->socket = S_ISSOCK(st.st_mode);
 	tty = S_ISCHR(st.st_mode) && isatty(fd);
+	breaks = tty && chardev_is_serial(fd);
+	pthread_mutex_lock(&dev->lock);
+	dev->breaks = breaks;
+	pthread_mutex_unlock(&dev->lock);
 	if (!(flags & O_NONBLOCK) && (tty || S_ISFIFO(st.st_mode))) {
 		int anew = chardev_is_master(fd) ? -1 : chardev_reopen(fd);
 
@@ -84,8 +100,91 @@ static int chardev_open_out(struct chardev *dev, int fd)
 	return 0;
 }
 
+/* On the loop's thread, or when it does not run: lets go of the host's line. */
+static void chardev_line_up(struct chardev *dev)
+{
+	bool low;
+
+	if (dev->line_timer.clock)
+		timer_cancel(&dev->line_timer);
+	pthread_mutex_lock(&dev->lock);
+	low = dev->line >= CHARDEV_LINE_LOW;
+	dev->line = CHARDEV_LINE_IDLE;
+	pthread_mutex_unlock(&dev->lock);
+	if (low)
+		(void)ioctl(dev->write_fd, TIOCCBRK);
+}
+
+/* On the loop's thread: takes the break a step on, where it need not wait. */
+static void chardev_line_step(struct chardev *dev)
+{
+	bool wait = false, up;
+
+	pthread_mutex_lock(&dev->lock);
+	if (dev->line == CHARDEV_LINE_DUE && !dev->line_after) {
+		dev->line = CHARDEV_LINE_WAIT;
+		wait = true;
+	}
+	up = dev->line == CHARDEV_LINE_HELD && !dev->breaking;
+	pthread_mutex_unlock(&dev->lock);
+	if (wait)
+		timer_arm(&dev->line_timer, clock_now(dev->line_timer.clock) + CHARDEV_DRAIN_NS);
+	if (up) {
+		chardev_line_up(dev);
+		loop_post(dev->loop, &dev->kick);
+	}
+}
+
+/* The timer, on the loop's thread. */
+static void chardev_line_tick(void *arg)
+{
+	struct chardev *dev = arg;
+	enum chardev_line line;
+	uint64_t now = clock_now(dev->line_timer.clock);
+	int left = 0;
+
+	/* The loop's thread alone changes it from here on. */
+	pthread_mutex_lock(&dev->lock);
+	line = dev->line;
+	pthread_mutex_unlock(&dev->lock);
+	if (line == CHARDEV_LINE_WAIT && ioctl(dev->write_fd, TIOCOUTQ, &left) == 0 && left) {
+		timer_arm(&dev->line_timer, now + CHARDEV_DRAIN_NS);
+		return;
+	}
+	if (line == CHARDEV_LINE_WAIT) {
+		line = ioctl(dev->write_fd, TIOCSBRK) ? CHARDEV_LINE_IDLE : CHARDEV_LINE_LOW;
+		if (line == CHARDEV_LINE_LOW)
+			timer_arm(&dev->line_timer, now + CHARDEV_BREAK_NS);
+	} else if (line == CHARDEV_LINE_LOW) {
+		line = CHARDEV_LINE_HELD;
+	}
+	pthread_mutex_lock(&dev->lock);
+	dev->line = line;
+	pthread_mutex_unlock(&dev->lock);
+	loop_post(dev->loop, &dev->kick);
+}
+
+void chardev_break(struct chardev *dev, bool low)
+{
+	bool kick;
+
+	if (!dev || !dev->line_timer.clock)
+		return;
+	pthread_mutex_lock(&dev->lock);
+	kick = dev->breaks && low != dev->breaking;
+	dev->breaking = low;
+	if (kick && low && dev->line == CHARDEV_LINE_IDLE) {
+		dev->line = CHARDEV_LINE_DUE;
+		dev->line_after = dev->out_len;
+	}
+	pthread_mutex_unlock(&dev->lock);
+	if (kick)
+		loop_post(dev->loop, &dev->kick);
+}
+
 static void chardev_close_out(struct chardev *dev)
 {
+	chardev_line_up(dev);
 	if (dev->loop)
 		loop_unwatch(dev->loop, &dev->out_watch);
 	if (dev->own_write_fd && dev->write_fd >= 0)
@@ -121,6 +220,7 @@ static void chardev_retire(struct chardev *dev, size_t n)
 	dev->out_kept += n;
 	if (dev->out_kept > CHARDEV_OUT_SIZE - dev->out_len)
 		dev->out_kept = CHARDEV_OUT_SIZE - dev->out_len;
+	dev->line_after -= n < dev->line_after ? n : dev->line_after;
 }
 
 /* With the lock held: nobody reads just now, and what is put waits for somebody as history. */
@@ -133,7 +233,7 @@ static bool chardev_is_kept(const struct chardev *dev)
 static void chardev_drop_output(struct chardev *dev)
 {
 	dev->dropped += dev->out_len;
-	dev->out_len = 0;
+	dev->out_len = dev->line_after = 0;
 }
 
 /* With the lock held: the write failed. A full disk may have room again; a reader that has gone stays away. */
@@ -166,7 +266,7 @@ static int chardev_drain(struct chardev *dev)
 
 	pthread_mutex_lock(&dev->lock);
 	head = dev->out_head;
-	n = dev->out_len;
+	n = dev->line == CHARDEV_LINE_IDLE ? dev->out_len : dev->line == CHARDEV_LINE_DUE ? dev->line_after : 0;
 	pthread_mutex_unlock(&dev->lock);
 	if (!n)
 		return 1;
@@ -181,7 +281,7 @@ static int chardev_drain(struct chardev *dev)
 		chardev_write_failed(dev, (int)done);
 	else
 		chardev_retire(dev, (size_t)done);
-	if (!dev->out_len)
+	if (!dev->out_len || (dev->line == CHARDEV_LINE_DUE && !dev->line_after))
 		rc = 1;
 	tell = chardev_room_again(dev);
 	pthread_mutex_unlock(&dev->lock);
@@ -203,7 +303,8 @@ static void chardev_output(struct chardev *dev)
 		rc = chardev_drain(dev);
 	if (rc == 1) {
 		loop_unwatch(dev->loop, &dev->out_watch);
-		/* A byte put between the last look and now has posted the kick, as the ring was empty. */
+		/* A byte put between the last look and now has posted the kick, as the ring was empty; so does a break's end. */
+		chardev_line_step(dev);
 		return;
 	}
 	rc = loop_watch(dev->loop, &dev->out_watch, EPOLLOUT);
@@ -396,8 +497,10 @@ int chardev_init(struct chardev *dev, struct loop *loop, int in_fd, int out_fd)
 		pthread_mutex_destroy(&dev->lock);
 		return -ENOMEM;
 	}
-	if (loop && loop->clock)
+	if (loop && loop->clock) {
 		timer_init(&dev->in_stall, loop->clock, chardev_stalled, dev, NULL);
+		timer_init(&dev->line_timer, loop->clock, chardev_line_tick, dev, NULL);
+	}
 	dev->in_tty = in_fd >= 0 && isatty(in_fd);
 	if (out_fd >= 0)
 		rc = chardev_open_out(dev, out_fd);
@@ -510,6 +613,7 @@ void chardev_flush(struct chardev *dev, int timeout_ms)
 
 	if (!dev->out || dev->write_fd < 0)
 		return;
+	chardev_line_up(dev);
 	while ((rc = chardev_drain(dev)) != 1) {
 		struct pollfd pfd = { .fd = dev->write_fd, .events = POLLOUT };
 

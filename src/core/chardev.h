@@ -23,6 +23,15 @@
 #define CHARDEV_IN_SIZE  4096
 #define CHARDEV_HISTORY  (32 * 1024) /* of earlier output, that a new reader is shown */
 
+/* Where a break is that the chip sends; see chardev_break(). */
+enum chardev_line {
+	CHARDEV_LINE_IDLE,
+	CHARDEV_LINE_DUE,  /* bytes that the chip put before it are still in the ring */
+	CHARDEV_LINE_WAIT, /* for what the host's line has yet to send of them */
+	CHARDEV_LINE_LOW,  /* for as long as a break lasts at least */
+	CHARDEV_LINE_HELD, /* longer, as the chip wants it */
+};
+
 struct chardev {
 	pthread_mutex_t lock;
 	struct loop *loop;
@@ -42,8 +51,13 @@ struct chardev {
 	bool out_dead;  /* the reader is gone for good: output vanishes, counted; or is kept for the next one */
 	bool keeps;     /* readers come and go; see chardev_keep() */
 	bool want_room; /* the chip found no room and waits for `writable` */
-	bool in_always; /* a file that epoll refuses, always ready */
-	bool in_paused; /* the ring was full: not read until the chip has taken some */
+	bool breaks;    /* the output is a serial line of the host's */
+	bool breaking;  /* the chip wants its line low */
+	enum chardev_line line;
+	size_t line_after;       /* in LINE_DUE: bytes of the ring that come before */
+	struct timer line_timer; /* of LINE_WAIT and LINE_LOW */
+	bool in_always;          /* a file that epoll refuses, always ready */
+	bool in_paused;          /* the ring was full: not read until the chip has taken some */
 	bool in_eof;
 	bool in_tty;
 	bool in_stuck; /* the chip has stopped taking: what a terminal sends is read all the same, for the filter */
@@ -108,6 +122,11 @@ void chardev_fini(struct chardev *dev);
 void chardev_put(struct chardev *dev, uint8_t byte); /* never waits; full: dropped, counted; NULL dev: dropped */
 /* Bytes that chardev_put() will take now; 0 arms one call of `writable`. NULL dev: any number. */
 size_t chardev_room(struct chardev *dev);
+/*
+ * The line goes low, for a break, or is let go. What was put before is sent before. Where the output is a serial line of
+ * the host's, that is low for as long, but for a quarter of a second at least; elsewhere nothing happens. NULL dev: nothing
+ */
+void chardev_break(struct chardev *dev, bool low);
 size_t chardev_get(struct chardev *dev, uint8_t *buf, size_t n); /* bytes taken; 0: none now; NULL dev: 0 */
 bool chardev_has_input(struct chardev *dev);
 

@@ -89,12 +89,20 @@ static void serial_wake(void *arg, uint64_t deadline)
 	timer_arm(&serial->timeout, deadline);
 }
 
+static void serial_line(void *arg, bool low)
+{
+	struct serial *serial = arg;
+
+	chardev_break(serial->chardev, low);
+}
+
 static const struct uart16550_ops serial_ops = {
 	.irq = serial_irq,
 	.room = serial_room,
 	.send = serial_send,
 	.now = serial_now,
 	.wake = serial_wake,
+	.line = serial_line,
 };
 
 static bool serial_listens(struct serial *serial)

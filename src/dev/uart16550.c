@@ -248,6 +248,18 @@ static void uart_modem_changed(struct uart16550 *uart)
 	s->msr = now | (s->msr & 0x0f) | changed >> 4;
 }
 
+/* Loopback takes the transmitter off the wire. */
+static void uart_line(struct uart16550 *uart)
+{
+	const STATE *s = &uart->state;
+	bool low = s->lcr & UART_LCR_BREAK && !(s->mcr & UART_MCR_LOOP);
+
+	if (low == uart->low)
+		return;
+	uart->low = low;
+	uart->ops->line(uart->arg, low);
+}
+
 static void uart_write_lcr(struct uart16550 *uart, uint8_t value)
 {
 	STATE *s = &uart->state;
@@ -257,6 +269,7 @@ static void uart_write_lcr(struct uart16550 *uart, uint8_t value)
 	/* A break is one null byte to a receiver, however long it lasts. */
 	if (breaks && s->mcr & UART_MCR_LOOP)
 		uart_push(uart, 0, UART_LSR_BI);
+	uart_line(uart);
 	uart_drain(uart);
 }
 
@@ -368,6 +381,7 @@ void uart16550_write(struct uart16550 *uart, unsigned reg, uint8_t value)
 	case UART_MCR:
 		s->mcr = value & 0x1f;
 		uart_modem_changed(uart);
+		uart_line(uart);
 		uart_drain(uart);
 		break;
 	case UART_SCR:
@@ -449,6 +463,7 @@ void uart16550_sync(struct uart16550 *uart)
 	if (s->tx_len > uart_depth(s))
 		s->tx_len = uart_depth(s);
 	uart_set_deadline(uart, s->rx_deadline);
+	uart_line(uart);
 	uart_drain(uart);
 	uart->intr = false;
 	uart->ops->irq(uart->arg, false);

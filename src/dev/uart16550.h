@@ -91,6 +91,7 @@ struct uart16550_ops {
 	void (*send)(void *arg, uint8_t byte);      /* only after room() said yes */
 	uint64_t (*now)(void *arg);                 /* clock ns */
 	void (*wake)(void *arg, uint64_t deadline); /* call uart16550_tick() then; replaces the last one */
+	void (*line)(void *arg, bool low); /* the wire is low, for a break, or not; only called when it changes */
 };
 
 struct uart16550 {
@@ -99,6 +100,7 @@ struct uart16550 {
 	void *arg;
 	uint32_t clock_hz;   /* of the baud generator; 1843200 on a PC */
 	bool out2_gates_irq; /* the board lets INTR through only while MCR's OUT2 is set, as a PC does */
+	bool low;            /* the wire's level as last told to ops->line */
 	bool intr;           /* the pin's level as last told to ops->irq */
 	uint64_t wake_at;    /* the last time asked for by ops->wake, until it comes */
 	uint64_t tx_lost;    /* bytes written to a full transmitter */

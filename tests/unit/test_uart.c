@@ -10,8 +10,8 @@
 struct wire {
 	struct uart16550 uart;
 	uint8_t sent[4096];
-	unsigned nr_sent, room, rises, wakes;
-	bool level;
+	unsigned nr_sent, room, rises, wakes, lines;
+	bool level, low;
 	uint64_t now, wake_at;
 };
 
@@ -50,8 +50,17 @@ static void wire_wake(void *arg, uint64_t deadline)
 	wire->wakes++;
 }
 
+static void wire_line(void *arg, bool low)
+{
+	struct wire *wire = arg;
+
+	assert_true(low != wire->low);
+	wire->low = low;
+	wire->lines++;
+}
+
 static const struct uart16550_ops wire_ops = {
-	.irq = wire_irq, .room = wire_room, .send = wire_send, .now = wire_now, .wake = wire_wake
+	.irq = wire_irq, .room = wire_room, .send = wire_send, .now = wire_now, .wake = wire_wake, .line = wire_line
 };
 
 static struct wire *wire_new(bool out2_gates)
@@ -558,11 +567,18 @@ static void test_loopback_data(void **state)
 	out(wire, UART_LCR, 0x43);
 	assert_int_equal(in(wire, UART_LSR), 0x60);
 	/* While the line is held, nobody hears what is sent. */
+	assert_int_equal(wire->lines, 0);
 	out(wire, UART_MCR, 0);
+	assert_true(wire->low);
 	out(wire, UART_DATA, 'x');
 	assert_int_equal(wire->nr_sent, 0);
 	assert_int_equal(in(wire, UART_LSR), 0x60);
+	out(wire, UART_MCR, UART_MCR_LOOP);
+	assert_false(wire->low);
+	out(wire, UART_MCR, 0);
 	out(wire, UART_LCR, 0x03);
+	assert_int_equal(wire->lines, 4);
+	assert_false(wire->low);
 	out(wire, UART_DATA, 'y');
 	assert_int_equal(wire->nr_sent, 1);
 	free(wire);
