@@ -15,6 +15,7 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import packing  # noqa: E402
+from refusal import refuse  # noqa: E402
 import tap  # noqa: E402
 
 TRAPLINE, SHIM = os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2])
@@ -52,16 +53,6 @@ def elf(machine=62, bits=2, note=True, pad=4096):
 
 def dry(*args, **kwargs):
     return run("run", "--dry-run", *args, **kwargs)
-
-
-def refuse(result, status, *words):
-    """One line on stderr that holds every word, nothing on stdout, the status."""
-    assert result.returncode == status, f"status {result.returncode}, not {status}: {result.stderr!r}"
-    assert result.stdout == "", f"stdout: {result.stdout!r}"
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, f"{len(lines)} lines: {result.stderr!r}"
-    for word in words:
-        assert word in lines[0], f"no {word!r} in {lines[0]!r}"
 
 
 GOOD = path_of("good.elf", elf())

@@ -15,6 +15,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import flat  # noqa: E402
+from refusal import refuse  # noqa: E402
 import tap  # noqa: E402
 
 TRAPLINE = os.path.abspath(sys.argv[1])
@@ -66,11 +67,7 @@ class Run:
 def refused(*words, status=USAGE, has=()):
     result = subprocess.run([TRAPLINE, "run", kernel(b"\xf4"), *words], capture_output=True, text=True, timeout=tap.PATIENCE,
                             check=False, stdin=subprocess.DEVNULL)
-    assert result.returncode == status, f"status {result.returncode}: {result.stderr!r}"
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1 and result.stdout == "", result
-    for word in has:
-        assert word in lines[0], f"no {word!r} in {lines[0]!r}"
+    refuse(result, status, *has)
 
 
 def try_connect(path):

@@ -11,6 +11,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, ".."))
 import halted  # noqa: E402
+from refusal import refuse  # noqa: E402
 import smaps  # noqa: E402
 import tap  # noqa: E402
 
@@ -32,15 +33,6 @@ def run(*args, **how):
 
 def dry(*args, **how):
     return run("--dry-run", *args, **how)
-
-
-def refuse(result, status, *words):
-    assert result.returncode == status, f"status {result.returncode}, not {status}: {result.stderr!r}"
-    assert result.stdout == "", f"stdout: {result.stdout!r}"
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, f"{len(lines)} lines: {result.stderr!r}"
-    for word in words:
-        assert word in lines[0], f"no {word!r} in {lines[0]!r}"
 
 
 def guest_of(*args):
