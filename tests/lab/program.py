@@ -8,7 +8,7 @@ from bed import ui
 
 
 def build(folder, test):
-    """Compiles the source of the same name beside the test file `test`; the program's bytes."""
+    """Compiles the C source of the same name beside the test file, or other path, `test`; the program's bytes."""
     source = os.path.splitext(test)[0] + ".c"
     target = os.path.join(folder, "lab", os.path.basename(os.path.splitext(test)[0]))
     run = subprocess.run(["gcc", "-O1", "-D_GNU_SOURCE", "-Wall", "-Werror", "-static", "-pthread", "-o", target, source], text=True,

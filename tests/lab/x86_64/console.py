@@ -5,9 +5,8 @@ socket; what is pasted arrives whole, and so does what the guest says just befor
 """
 
 import os
-import subprocess
 
-from bed import ui
+import program
 
 CASES = {"ports": {"way": None}, "stdio": {"way": "stdio"}, "socket": {"way": "socket"}}
 # As much as chip, kernel and trapline can hold between them, several times. Each byte costs a stock kernel exits.
@@ -20,15 +19,8 @@ ON_REQUEST = ("stdio", "socket")
 
 def build(folder):
     """Makes the socket's client, static; called once, on the host."""
-    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "console_client.c")
-    target = os.path.join(folder, "lab", "x86_64", "console-client")
-    run = subprocess.run(["gcc", "-O1", "-Wall", "-Werror", "-static", "-o", target, source], text=True,
-                         stderr=subprocess.PIPE)
-    if run.returncode != 0:
-        raise ui.Failure("%s: %s" % (source, run.stderr.strip().splitlines()[0]))
     global CLIENT
-    with open(target, "rb") as file:
-        CLIENT = file.read()
+    CLIENT = program.build(folder, os.path.join(os.path.dirname(os.path.abspath(__file__)), "console_client.c"))
     return []
 
 

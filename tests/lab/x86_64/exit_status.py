@@ -2,9 +2,9 @@
 """examples/init.c runs a program in the guest and hands its status to the host; it says in time that it is ready."""
 
 import os
-import subprocess
 
-from bed import packages, ui
+from bed import packages
+import program
 
 CASES = {"zero": {"script": "exit 0", "status": 0}, "42": {"script": "exit 42", "status": 42},
          "255": {"script": "exit 255", "status": 255}, "killed": {"script": "kill -9 $$", "status": 137},
@@ -13,15 +13,8 @@ CASES = {"zero": {"script": "exit 0", "status": 0}, "42": {"script": "exit 42", 
 
 def build(folder):
     """Makes the example, static; called once, on the host."""
-    source = os.path.join(packages.top(), "examples", "init.c")
-    target = os.path.join(folder, "lab", "x86_64", "example-init")
-    run = subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", target, source], text=True,
-                         stderr=subprocess.PIPE)
-    if run.returncode != 0:
-        raise ui.Failure("%s: %s" % (source, run.stderr.strip().splitlines()[0]))
     global PROGRAM
-    with open(target, "rb") as file:
-        PROGRAM = file.read()
+    PROGRAM = program.build(folder, os.path.join(packages.top(), "examples", "init.c"))
     return []
 
 

@@ -8,7 +8,6 @@ CASES = {"null": {"stdin": "</dev/null"}, "closed": {"stdin": "<&-"}, "pipe": {"
 def test(t, stdin):
     t.initrd("read -r line </dev/console && fact heard $line\n" if stdin is None else "")
     words = " ".join("'%s'" % word for word in t.command())
-    before = "sleep 1; echo a word from the pipe" if stdin is None else ""
     if stdin is None:
         script = "(echo a word from the pipe) | timeout 80 setsid %s 2>&1 | cat >/tmp/out" % words
     elif t.name.endswith("all-closed"):
