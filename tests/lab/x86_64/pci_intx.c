@@ -10,7 +10,7 @@
 #include <poll.h>
 
 #define FUNCTIONS 8
-#define SOON_MS   5000
+#define SOON_MS   30000
 #define NEVER_MS  300
 
 #define INTX_DISABLE 0x400

@@ -8,11 +8,7 @@ GUEST = '''
 modprobe button
 modprobe evdev
 for device in /sys/class/input/input*; do fact device $(cat $device/name); done
-for i in 1 2 3 4 5 6 7 8 9 10; do
-	button=$(grep -l "Power Button" /sys/class/input/event*/device/name) && break
-	sleep 0.2
-done
-[ -n "$button" ] || fact no-button
+until button=$(grep -l "Power Button" /sys/class/input/event*/device/name); do usleep 100000; done
 grep -q "Sleep Button" /sys/class/input/event*/device/name && fact sleep-button yes
 fact listens $(cat /sys/firmware/acpi/interrupts/ff_pwr_btn)
 button=${button%/device/name}
