@@ -59,6 +59,23 @@ struct board_info {
 	const struct pci_bus *pci; /* NULL: this machine has none */
 };
 
+/* What needs KVM, and with it the architecture's own CPU. */
+struct arch_kvm {
+	const struct kvm_need *needs;
+	int (*make_chips)(struct board *board, struct kvm *kvm, struct error *err); /* before vCPUs, after memory */
+	/* Once each: CPUID, power-on state. */
+	int (*make_vcpu)(struct board *board, struct vcpu *vcpu, struct error *err);
+	/*
+	 * Chips and every vCPU back to their power-on state, which they have when they are made: at reset, *before*
+	 * load(). KVM writes into guest memory for a vCPU (kvmclock, stolen time) where the guest's last life asked it
+	 * to, until that is undone.
+	 */
+	int (*reset)(struct board *board, struct kvm *kvm, struct error *err);
+	int (*enter)(struct board *board, struct kvm *kvm, struct error *err); /* after load(): the boot CPU's start */
+	/* Where a parked vCPU is, in a line; `whole`: all registers, and the code there. For people. */
+	void (*describe)(struct board *board, struct vcpu *vcpu, bool whole, FILE *out);
+};
+
 struct arch {
 	const char *name;                     /* "x86_64" */
 	const char *const *kernel_candidates; /* where a kernel is sought without -k; NULL-ended; %s: uname -r */
@@ -77,21 +94,7 @@ struct arch {
 	int (*load)(struct board *board, struct error *err);
 	void (*info)(struct board *board, struct board_info *info);
 
-	/* With KVM. */
-	const struct kvm_need *needs;
-	int (*kvm_irqchip)(struct board *board, struct kvm *kvm, struct error *err); /* before vCPUs, after memory */
-	int (*kvm_vcpu)(
-		struct board *board, struct vcpu *vcpu, struct error *err); /* once each: CPUID, power-on state */
-	/*
-	 * Chips and every vCPU back to their power-on state, which they have when they are made: at reset, *before*
-	 * load(). KVM writes into guest memory for a vCPU (kvmclock, stolen time) where the guest's last life asked it
-	 * to, until that is undone.
-	 */
-	int (*kvm_reset)(struct board *board, struct kvm *kvm, struct error *err);
-	int (*kvm_enter)(
-		struct board *board, struct kvm *kvm, struct error *err); /* after load(): the boot CPU's start */
-	/* Where a parked vCPU is, in a line; `whole`: all registers, and the code there. For people. */
-	void (*kvm_describe)(struct board *board, struct vcpu *vcpu, bool whole, FILE *out);
+	const struct arch_kvm *kvm; /* NULL: the host's CPU is another, and has no guests of this one */
 };
 
 extern const struct arch arch_x86_64;

@@ -156,7 +156,12 @@ static int kvm_up(struct machine *m, struct error *err)
 	int r;
 
 	m->kvm.dev = m->kvm.fd = -1;
-	r = kvm_open(&m->kvm, &m->vm, m->config.kvm_device, m->config.arch->needs, err);
+	if (!m->config.arch->kvm) {
+		error_set(err, -ENODEV, "this host's CPU has no guests of %s", m->config.arch->name);
+		error_hint(err, "--dry-run and trapline device-test have its machine without a guest");
+		return -ENODEV;
+	}
+	r = kvm_open(&m->kvm, &m->vm, m->config.kvm_device, m->config.arch->kvm->needs, err);
 	if (r)
 		kvm_close(&m->kvm);
 	return r;
@@ -169,7 +174,7 @@ static void kvm_down(struct machine *m)
 
 static int irqchip_up(struct machine *m, struct error *err)
 {
-	int r = m->config.arch->kvm_irqchip(m->board, &m->kvm, err);
+	int r = m->config.arch->kvm->make_chips(m->board, &m->kvm, err);
 
 	if (r == 0)
 		kvm_take_irqs(&m->kvm);
@@ -186,7 +191,7 @@ static int vcpus_up(struct machine *m, struct error *err)
 	}
 	r = kvm_make_vcpus(&m->kvm, m->config.guest.cpus, err);
 	for (unsigned i = 0; r == 0 && i < m->kvm.nr_vcpus; i++)
-		r = m->config.arch->kvm_vcpu(m->board, &m->kvm.vcpus[i], err);
+		r = m->config.arch->kvm->make_vcpu(m->board, &m->kvm.vcpus[i], err);
 	return r;
 }
 
@@ -197,7 +202,7 @@ static int load_guest(struct machine *m, struct error *err)
 	int r = arch->load(m->board, err);
 
 	if (r == 0 && !m->config.dry_run)
-		r = arch->kvm_enter(m->board, &m->kvm, err);
+		r = arch->kvm->enter(m->board, &m->kvm, err);
 	return r;
 }
 
@@ -349,7 +354,7 @@ int machine_reset(struct machine *m, struct error *err)
 	bus_drain(m->vm.bus);
 	for_each_device(m, stop_device);
 	for_each_device(m, device_reset);
-	r = m->config.dry_run ? 0 : m->config.arch->kvm_reset(m->board, &m->kvm, err);
+	r = m->config.dry_run ? 0 : m->config.arch->kvm->reset(m->board, &m->kvm, err);
 	if (r == 0)
 		r = load_guest(m, err);
 	if (r)

@@ -96,7 +96,7 @@ void postmortem(struct machine *m)
 		struct vcpu *vcpu = &m->kvm.vcpus[i];
 
 		if (i < VCPUS || vcpu->failed)
-			m->config.arch->kvm_describe(m->board, vcpu, vcpu->failed, out);
+			m->config.arch->kvm->describe(m->board, vcpu, vcpu->failed, out);
 		if (vcpu->failed)
 			print_traps(m, vcpu, out);
 	}

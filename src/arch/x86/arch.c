@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* arch.c - x86-64's side of the contract in arch/arch.h. */
+#ifdef __x86_64__
 #include <cpuid.h>
+#endif
 #include <errno.h>
-#include <linux/kvm.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 
 #include "arch/x86/board.h"
 #include "core/word.h"
-#include "kvm/kvm.h"
 
 /* Below this not even a small kernel has room to unpack itself. */
 #define MIN_RAM (16ULL << 20)
 /* KVM's own bound for x86, and what the ACPI area holds tables for. */
 #define MAX_CPUS 1024
-/* Those that an xAPIC's ids, 0 to 254, can tell apart. */
-#define XAPIC_CPUS 255
+/* Of a guest-physical address, where the host's CPU is no x86 and sets no limit. */
+#define PHYS_BITS 46
 
 /* Where the boot CPU starts after power-on. */
 #define RESET_VECTOR 0xfffffff0
@@ -42,26 +41,15 @@ static const char *const kernel_candidates[] = {
 	NULL,
 };
 
-static const struct kvm_need needs[] = {
-	{ KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP", "interrupt controllers in the kernel" },
-	{ KVM_CAP_PIT2, "KVM_CAP_PIT2", "a timer in the kernel" },
-	{ KVM_CAP_PIT_STATE2, "KVM_CAP_PIT_STATE2", "to reset the timer" },
-	{ KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY", "guest memory from user space" },
-	{ KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR", "real mode on older CPUs" },
-	{ KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID", "to say what CPUs the guest has" },
-	{ KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT", "to stop a vCPU; Linux 4.13 or later has it" },
-	{ KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI", "message-signalled interrupts" },
-	{ KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE", "to start and reset more than one vCPU" },
-	{ KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS", "to reset a vCPU" },
-	{ KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS", "to reset a vCPU" },
-	{ 0, NULL, NULL },
-};
-
 unsigned board_phys_bits(void)
 {
+#ifdef __x86_64__
 	unsigned a, b, c, d;
 
 	return __get_cpuid(0x80000008, &a, &b, &c, &d) ? a & 0xff : 36;
+#else
+	return PHYS_BITS;
+#endif
 }
 
 static enum boot_way way_wanted(const struct guest_config *config)
@@ -258,68 +246,6 @@ static void info(struct board *board, struct board_info *info)
 	};
 }
 
-static int refused(struct error *err, const char *what)
-{
-	return error_set(err, -errno, "KVM refuses %s: %s", what, strerror(errno));
-}
-
-static int kvm_irqchip(struct board *board, struct kvm *kvm, struct error *err)
-{
-	uint64_t identity = LAYOUT_KVM_IDENTITY;
-	struct kvm_enable_cap x2apic = {
-		.cap = KVM_CAP_X2APIC_API,
-		.args = { KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK },
-	};
-	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
-	int r = cpuid_supported(kvm->dev, &board->supported, err);
-
-	if (r)
-		return r;
-	if (kvm_check(kvm, KVM_CAP_SET_IDENTITY_MAP_ADDR) > 0 && ioctl(kvm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity))
-		return refused(err, "the identity map's address");
-	if (ioctl(kvm->fd, KVM_SET_TSS_ADDR, (unsigned long)LAYOUT_KVM_TSS))
-		return refused(err, "the TSS's address");
-	/* APIC ids beyond 8 bits. Where KVM has it not, it limits the number of vCPUs instead. */
-	if (kvm_check(kvm, KVM_CAP_X2APIC_API) > 0 && ioctl(kvm->fd, KVM_ENABLE_CAP, &x2apic))
-		return refused(err, "x2APIC ids");
-	if (ioctl(kvm->fd, KVM_CREATE_IRQCHIP, 0))
-		return refused(err, "to make the interrupt controllers");
-	if (ioctl(kvm->fd, KVM_CREATE_PIT2, &pit))
-		return refused(err, "to make the timer");
-	return chip_state_take(kvm->fd, &board->chips, err);
-}
-
-static int kvm_vcpu(struct board *board, struct vcpu *vcpu, struct error *err)
-{
-	bool tsc_deadline = kvm_check(vcpu->kvm, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
-	struct vcpu_state *state = NULL;
-	int r = cpuid_set(vcpu->fd, board->supported, vcpu->index, board->config.cpus, tsc_deadline, err);
-
-	if (r == 0 && !board->config.firmware && board->config.cpus > XAPIC_CPUS)
-		r = vcpu_state_x2apic(vcpu->fd, vcpu->index, err);
-	if (r == 0)
-		r = vcpu_state_take(vcpu->kvm->dev, vcpu->fd, vcpu->index, board->config.firmware, &state, err);
-	vcpu->power_on = state;
-	return r;
-}
-
-static int kvm_reset(struct board *board, struct kvm *kvm, struct error *err)
-{
-	int r = chip_state_restore(kvm->fd, board->chips, err);
-
-	for (unsigned i = 0; r == 0 && i < kvm->nr_vcpus; i++)
-		r = vcpu_state_restore(kvm->vcpus[i].fd, kvm->vcpus[i].power_on, err);
-	return r;
-}
-
-static int kvm_enter(struct board *board, struct kvm *kvm, struct error *err)
-{
-	/* Firmware starts where every PC does, in the power-on state. */
-	if (board->config.firmware)
-		return 0;
-	return vcpu_state_enter(kvm->vcpus[0].fd, &board->entry, err);
-}
-
 const struct arch arch_x86_64 = {
 	.name = "x86_64",
 	.kernel_candidates = kernel_candidates,
@@ -330,10 +256,7 @@ const struct arch arch_x86_64 = {
 	.open_images = open_images,
 	.load = load,
 	.info = info,
-	.needs = needs,
-	.kvm_irqchip = kvm_irqchip,
-	.kvm_vcpu = kvm_vcpu,
-	.kvm_reset = kvm_reset,
-	.kvm_enter = kvm_enter,
-	.kvm_describe = board_describe_vcpu,
+#ifdef __x86_64__
+	.kvm = &board_kvm,
+#endif
 };

@@ -5,7 +5,6 @@
 
 #include "arch/arch.h"
 #include "arch/x86/boot.h"
-#include "arch/x86/cpuid.h"
 #include "arch/x86/firmware.h"
 #include "arch/x86/vcpu_state.h"
 #include "desc/acpi.h"
@@ -31,7 +30,7 @@ struct board {
 	struct chip_state *chips;
 };
 
-/* arch.c: bits of a guest-physical address; the host's own, since a guest's cannot be wider. */
+/* arch.c: bits of a guest-physical address; an x86 host's own, since a guest's cannot be wider. */
 unsigned board_phys_bits(void);
 
 /* machine.c */
@@ -43,7 +42,9 @@ int board_tables(struct board *board, uint64_t gpa, struct acpi_tables *tables, 
 /* Writes the ACPI tables, made from the devices, to guest memory; *rsdp is where they start. */
 int board_describe(struct board *board, uint64_t *rsdp, struct error *err) __attribute__((warn_unused_result));
 
-/* dump.c: arch.h's kvm_describe(). */
+/* kvm.c; where the host is an x86. */
+extern const struct arch_kvm board_kvm;
+/* dump.c: its describe(). */
 void board_describe_vcpu(struct board *board, struct vcpu *vcpu, bool whole, FILE *out);
 
 #endif

@@ -46,7 +46,7 @@ struct start_page {
 _Static_assert(sizeof(struct start_info) == 56, "PVH's start info, version 1");
 _Static_assert(sizeof(struct start_module) == 32 && sizeof(struct start_map) == 24, "PVH's tables");
 _Static_assert(sizeof(struct start_page) <= LAYOUT_ZERO_PAGE - LAYOUT_START_INFO, "fits its place");
-_Static_assert(MAP_MAX <= E820_MAX_ENTRIES_ZEROPAGE, "fits the zero page");
+_Static_assert(MAP_MAX <= ZERO_PAGE_RANGES, "fits the zero page");
 
 /* Flat segments, at the selectors that boot.h names. The TSS takes two slots, as in long mode. */
 #define CODE32 0x00cf9b000000ffff /* base 0, 4 GiB, accessed */
@@ -224,22 +224,22 @@ static int write_start_info(struct mem *mem, const struct boot_config *config, c
 }
 
 /* An ELF file has no setup header; Linux, started so, reads these fields all the same. */
-static void default_header(struct setup_header *hdr)
+static void default_header(struct boot_header *hdr)
 {
 	hdr->boot_flag = 0xaa55;
 	hdr->header = 0x53726448;
 	hdr->version = 0x020c;
-	hdr->loadflags = LOADED_HIGH;
+	hdr->loadflags = HDR_LOADED_HIGH;
 	hdr->kernel_alignment = 0x200000;
 }
 
 static int write_zero_page(
 	const struct boot *boot, struct mem *mem, const struct boot_config *config, const struct boot_entry *entry)
 {
-	struct boot_params params;
-	struct setup_header *hdr = &params.hdr;
+	struct zero_page page;
+	struct boot_header *hdr = &page.hdr;
 
-	memset(&params, 0, sizeof(params));
+	memset(&page, 0, sizeof(page));
 	*hdr = boot->kernel.hdr;
 	if (hdr->header == 0)
 		default_header(hdr);
@@ -248,16 +248,16 @@ static int write_zero_page(
 	hdr->cmd_line_ptr = (uint32_t)LAYOUT_CMDLINE;
 	hdr->ramdisk_image = (uint32_t)entry->initrd;
 	hdr->ramdisk_size = (uint32_t)entry->initrd_size;
-	params.ext_ramdisk_image = (uint32_t)(entry->initrd >> 32);
-	params.ext_ramdisk_size = (uint32_t)(entry->initrd_size >> 32);
-	params.acpi_rsdp_addr = config->rsdp;
-	params.e820_entries = (uint8_t)config->nr_map;
+	page.ramdisk_image_high = (uint32_t)(entry->initrd >> 32);
+	page.ramdisk_size_high = (uint32_t)(entry->initrd_size >> 32);
+	page.acpi_rsdp = config->rsdp;
+	page.nr_ranges = (uint8_t)config->nr_map;
 	for (unsigned i = 0; i < config->nr_map; i++) {
 		const struct memory_range *range = &config->map[i];
 
-		params.e820_table[i] = (struct boot_e820_entry){ range->base, range->size, range->type };
+		page.ranges[i] = (struct zero_page_range){ range->base, range->size, range->type };
 	}
-	return mem_write(mem, LAYOUT_ZERO_PAGE, &params, sizeof(params));
+	return mem_write(mem, LAYOUT_ZERO_PAGE, &page, sizeof(page));
 }
 
 /* 2 MiB pages: present, writable, large. */

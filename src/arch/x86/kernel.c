@@ -19,9 +19,8 @@
 #define ENTRY_64    0x200
 #define SECTOR      512
 
-#define HDR_OFFSET(field) (offsetof(struct boot_params, hdr) + offsetof(struct setup_header, field))
+#define HDR_OFFSET(field) (offsetof(struct zero_page, hdr) + offsetof(struct boot_header, field))
 
-_Static_assert(sizeof(struct boot_params) == 4096, "the zero page is a page");
 _Static_assert(HDR_OFFSET(header) == 0x202 && HDR_OFFSET(init_size) == 0x260, "the protocol's offsets");
 
 static const struct {
@@ -120,8 +119,8 @@ static int open_elf(struct kernel *kernel, struct error *err)
 static int read_setup_header(struct kernel *kernel, struct error *err)
 {
 	const struct image *image = &kernel->image;
-	const uint64_t start = offsetof(struct boot_params, hdr);
-	struct setup_header *hdr = &kernel->hdr;
+	const uint64_t start = offsetof(struct zero_page, hdr);
+	struct boot_header *hdr = &kernel->hdr;
 	uint64_t end;
 	int r = image_read(image, start, hdr, HDR_OFFSET(realmode_swtch) - start, "the setup header", err);
 
@@ -139,17 +138,17 @@ static int read_setup_header(struct kernel *kernel, struct error *err)
 	return image_read(image, start, hdr, end - start, "the setup header", err);
 }
 
-static bool has_entry_64(const struct setup_header *hdr)
+static bool has_entry_64(const struct boot_header *hdr)
 {
-	return hdr->version >= VERSION_64 && (hdr->xloadflags & XLF_KERNEL_64);
+	return hdr->version >= VERSION_64 && (hdr->xloadflags & HDR_KERNEL_64);
 }
 
 static int check_setup_header(const struct kernel *kernel, struct error *err)
 {
 	const struct image *image = &kernel->image;
-	const struct setup_header *hdr = &kernel->hdr;
+	const struct boot_header *hdr = &kernel->hdr;
 
-	if (!(hdr->loadflags & LOADED_HIGH))
+	if (!(hdr->loadflags & HDR_LOADED_HIGH))
 		return image_error(image, err, -ENOEXEC, "a zImage, not a bzImage");
 	if (kernel->wanted == BOOT_BZIMAGE64 && !has_entry_64(hdr))
 		return image_error(image, err, -ENOEXEC,
@@ -163,7 +162,7 @@ static int check_setup_header(const struct kernel *kernel, struct error *err)
 static int find_outer(struct kernel *kernel, struct error *err)
 {
 	const struct image *image = &kernel->image;
-	const struct setup_header *hdr = &kernel->hdr;
+	const struct boot_header *hdr = &kernel->hdr;
 	struct kernel_segment *outer = &kernel->outer;
 	uint64_t end;
 	int r;

@@ -12,12 +12,12 @@
 #ifndef TRAPLINE_ARCH_X86_KERNEL_H
 #define TRAPLINE_ARCH_X86_KERNEL_H
 
-#include <asm/bootparam.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "arch/image.h"
 #include "arch/x86/elf.h"
+#include "arch/x86/zero_page.h"
 
 enum boot_way { BOOT_AUTO, BOOT_PVH, BOOT_ELF64, BOOT_BZIMAGE64, BOOT_BZIMAGE32, NR_BOOT_WAYS };
 
@@ -30,10 +30,10 @@ struct kernel {
 	uint64_t entry;       /* guest-physical, inside a segment */
 	struct kernel_segment segments[ELF_SEGMENTS];
 	unsigned nr_segments;
-	bool zero_rest;          /* what a segment has beyond its bytes in the file must read as zeros (ELF) */
-	uint64_t initrd_max;     /* highest address that the initrd's last byte may have */
-	uint64_t cmdline_max;    /* longest command line in bytes, without its NUL */
-	struct setup_header hdr; /* bzImage: from the file; else zeros */
+	bool zero_rest;         /* what a segment has beyond its bytes in the file must read as zeros (ELF) */
+	uint64_t initrd_max;    /* highest address that the initrd's last byte may have */
+	uint64_t cmdline_max;   /* longest command line in bytes, without its NUL */
+	struct boot_header hdr; /* bzImage: from the file; else zeros */
 
 	/* bzImage: the program, and what is packed in it. */
 	struct kernel_segment outer;
