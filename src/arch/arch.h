@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "arch/kernel_cache.h"
 #include "core/error.h"
 #include "core/status.h"
 #include "core/vm.h"
@@ -30,6 +31,7 @@ struct guest_config {
 	const char *initrd;   /* NULL: none */
 	const char *params;   /* appended to the defaults; NULL: none */
 	bool no_default_params;
+	enum kernel_cache_use kernel_cache; /* of kernels that are unpacked on the host */
 	const char *boot;      /* the way to start the kernel, by the name that arch.check() knows; NULL: the best */
 	uint64_t ram;          /* bytes */
 	struct memory *memory; /* backs all of it; NULL: anonymous memory is made */
@@ -49,11 +51,15 @@ struct board;
 struct board_info {
 	const char *kernel_kind; /* "bzImage" */
 	const char *unpacked;    /* "xz": the format from which the kernel was unpacked on the host; NULL: it was not */
-	const char *boot_way;    /* "pvh": the name in guest_config */
-	const char *boot_text;   /* "PVH" */
-	const char *boot_note;   /* why it is no better way; NULL: nothing to tell */
-	bool own_kaslr;          /* the kernel can place itself at random */
-	uint64_t entry;          /* guest-physical address of the first instruction */
+	bool cached;             /* ... in an earlier run: it came from the cache */
+	const char *
+		cache_path; /* its file there, whether or not there is one; NULL: the cache has nothing to do with it */
+	const char *cache_note;                /* why there is no cache for it; NULL: nothing to tell */
+	const char *boot_way;                  /* "pvh": the name in guest_config */
+	const char *boot_text;                 /* "PVH" */
+	const char *boot_note;                 /* why it is no better way; NULL: nothing to tell */
+	bool own_kaslr;                        /* the kernel can place itself at random */
+	uint64_t entry;                        /* guest-physical address of the first instruction */
 	uint64_t firmware_base, firmware_size; /* size 0: none, and then there is a kernel */
 	const char *cmdline;
 	const struct pci_bus *pci; /* NULL: this machine has none */
@@ -92,6 +98,8 @@ struct arch {
 	/* Writes kernel, initrd, tables and command line to guest memory, or tables alone where no kernel was opened.
 	 * At start-up and at each reset. */
 	int (*load)(struct board *board, struct error *err);
+	/* Once, when the guest runs: what was put off for its start. Ended by destroy(). */
+	void (*started)(struct board *board);
 	void (*info)(struct board *board, struct board_info *info);
 
 	const struct arch_kvm *kvm; /* NULL: the host's CPU is another, and has no guests of this one */

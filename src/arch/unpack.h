@@ -31,5 +31,7 @@ void unpack_close(struct unpack *u); /* NULL is fine */
 
 uint64_t unpack_size(const struct unpack *u);      /* unpacked, as the file promises */
 const char *unpack_format(const struct unpack *u); /* "xz" */
+/* The same for a name that was kept: what unpack_format() gave, or NULL. */
+const char *unpack_format_named(const char *name);
 
 #endif

@@ -33,5 +33,7 @@ struct codec {
 
 /* The decoder for a stream that begins with these 8 bytes; NULL: none. */
 const struct codec *codec_find(const uint8_t head[static 8]);
+/* The name of the decoder that is called so; NULL: none. */
+const char *codec_named(const char *name);
 
 #endif

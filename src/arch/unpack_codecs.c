@@ -377,3 +377,12 @@ const struct codec *codec_find(const uint8_t head[static 8])
 	}
 	return NULL;
 }
+
+const char *codec_named(const char *name)
+{
+	for (size_t i = 0; i < sizeof(codecs) / sizeof(codecs[0]); i++) {
+		if (!strcmp(name, codecs[i].name))
+			return codecs[i].name;
+	}
+	return NULL;
+}

@@ -93,6 +93,11 @@ static void print_kernel(const struct guest_config *guest, const struct board_in
 		info->entry);
 	if (info->boot_note)
 		fprintf(out, "note          %s\n", info->boot_note);
+	if (info->cache_note)
+		fprintf(out, "kernel cache  none: %s\n", info->cache_note);
+	else if (info->cache_path)
+		fprintf(out, "kernel cache  %s %s\n", info->cached ? "it comes from" : "a run would keep it in",
+			info->cache_path);
 	fprintf(out, "kernel place  %s\n",
 		info->own_kaslr ? "random, if the kernel wants it" : "fixed: no address randomisation (KASLR)");
 	fprintf(out, "initrd        %s\n", guest->initrd ? guest->initrd : "none");
@@ -226,9 +231,10 @@ static json_t *kernel_json(const struct guest_config *guest, const struct board_
 {
 	if (guest->firmware)
 		return NULL;
-	return json_pack("{s:s, s:s, s:s, s:I, s:s?, s:b, s:s?}", "path", guest->kernel, "kind", info->kernel_kind,
-		"boot", info->boot_way, "entry", (json_int_t)info->entry, "unpacked", info->unpacked, "kaslr",
-		info->own_kaslr, "note", info->boot_note);
+	return json_pack("{s:s, s:s, s:s, s:I, s:s?, s:b, s:s?, s:b, s:s?, s:s?}", "path", guest->kernel, "kind",
+		info->kernel_kind, "boot", info->boot_way, "entry", (json_int_t)info->entry, "unpacked", info->unpacked,
+		"kaslr", info->own_kaslr, "note", info->boot_note, "cached", info->cached, "cache", info->cache_path,
+		"cache_note", info->cache_note);
 }
 
 static json_t *firmware_json(const struct guest_config *guest, const struct board_info *info)

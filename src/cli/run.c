@@ -19,7 +19,7 @@ struct run_options {
 	struct host_options host;
 	struct option_values place;
 	const char *stats;
-	bool dry_run, json, help;
+	bool dry_run, json, help, no_kernel_cache;
 	char kernel[4096]; /* where a kernel was found, when none was named */
 };
 
@@ -66,6 +66,8 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		{ OPTION_STRING, 0, "boot", "WAY", "auto (default), pvh, elf64, bzimage64, bzimage32", &m->guest.boot },
 		{ OPTION_FLAG, 0, "no-default-params", NULL, "nothing on that command line but --params",
 			&m->guest.no_default_params },
+		{ OPTION_FLAG, 0, "no-kernel-cache", NULL,
+			"unpack the kernel anew, and do not keep it for the next run", &o->no_kernel_cache },
 		OPTION_MEM(m),
 		OPTION_CPUS(m),
 		{ OPTION_STRING, 0, "name", "NAME", "the guest's name, in messages", &m->name },
@@ -162,6 +164,8 @@ static int check(struct run_options *o, struct error *err)
 	o->machine.guest.place = o->place.text;
 	o->machine.guest.nr_place = o->place.n;
 	o->machine.dry_run = o->dry_run;
+	if (!o->no_kernel_cache)
+		o->machine.guest.kernel_cache = o->dry_run ? KERNEL_CACHE_LOOK : KERNEL_CACHE_KEEP;
 	if (host_options_apply(&o->host, &o->machine, err))
 		return err->status ? err->status : STATUS_HOST;
 	if (o->machine.guest.firmware)

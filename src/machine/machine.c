@@ -216,6 +216,11 @@ static int load_up(struct machine *m, struct error *err)
 	m->config.arch->info(m->board, &info);
 	if (info.boot_note)
 		debug(m, "%s", info.boot_note);
+	if (info.cache_path)
+		debug(m, "%s the cache, '%s'", info.cached ? "the kernel came unpacked from" : "the kernel is not in",
+			info.cache_path);
+	if (info.cache_note)
+		debug(m, "no cache of unpacked kernels: %s", info.cache_note);
 	if (info.boot_text)
 		debug(m, "entering the kernel by %s", info.boot_text);
 	return 0;
@@ -470,6 +475,7 @@ int machine_run(struct machine *m, struct error *err)
 	backing_keep(&m->ram);
 	ends_await_boot(m);
 	run_resume(&m->vm.run);
+	m->config.arch->started(m->board);
 	loop_run(&m->vm.loop);
 	run_park(&m->vm.run, RUN_PAUSED);
 	/* Before it is told how much was lost. */

@@ -4,8 +4,13 @@
 
 #include <stdlib.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "arch/x86/boot.h"
+#include "arch/x86/keep.h"
 #include "boot_pack.h"
 
 #define MIB 0x100000ULL
@@ -145,6 +150,66 @@ static void every_format(void **state)
 	}
 }
 
+/* Where the cache is in this test; it has one file at most. */
+struct cached {
+	char base[32], file[PATH_MAX];
+};
+
+static void cache_up(struct cached *cached)
+{
+	strcpy(cached->base, "/tmp/trapline-XXXXXX");
+	assert_non_null(mkdtemp(cached->base));
+	assert_int_equal(setenv("XDG_CACHE_HOME", cached->base, 1), 0);
+}
+
+static void cache_down(const struct cached *cached)
+{
+	static const char *const folders[] = { "/trapline/kernels", "/trapline", "" };
+	char path[128];
+
+	assert_int_equal(unlink(cached->file), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "%s%s", cached->base, folders[i]);
+		assert_int_equal(rmdir(path), 0);
+	}
+	unsetenv("XDG_CACHE_HOME");
+}
+
+/* Loads it, from where it should come from, and keeps it if that was the file. */
+static void load_cached(struct bed *bed, struct cached *cached, enum kernel_from from)
+{
+	struct kernel *kernel = &bed->boot.kernel;
+	struct stat before = { 0 }, st = { 0 };
+	struct keeper *keeper;
+
+	kernel->cache = KERNEL_CACHE_KEEP;
+	bed->err = (struct error){ 0 };
+	if (boot_load(&bed->boot, &bed->mem, &bed->config, &bed->entry, &bed->err))
+		fail_msg("%s", bed->err.text);
+	assert_string_equal(kernel->cache_note, "");
+	assert_int_equal(kernel->from, from);
+	strcpy(cached->file, kernel->cache_path);
+	(void)stat(cached->file, &before);
+	keeper = keeper_start(kernel);
+	assert_true((keeper != NULL) == (from == KERNEL_FROM_FILE_CACHED_NEXT));
+	while (keeper && (stat(cached->file, &st) || st.st_ino == before.st_ino))
+		usleep(1000);
+	keeper_stop(keeper);
+}
+
+/* A bit of the cache's file is wrong. */
+static void spoil(const struct cached *cached, off_t at)
+{
+	int fd = open(cached->file, O_RDWR | O_CLOEXEC);
+	uint8_t byte;
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &byte, 1, at), 1);
+	byte ^= 4;
+	assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+	close(fd);
+}
+
 /*
  * 20 MiB in segments that end in the middle of LZ4's blocks, listed in no order, one of which begins with the ELF
  * header itself. Also larger than a dictionary, and not to be packed well.
@@ -159,6 +224,7 @@ static void many_blocks(void **state)
 	uint8_t *elf = malloc(size);
 	struct boot_file head;
 	uint32_t random = 1;
+	struct cached cached = { 0 };
 	struct bed bed;
 
 	assert_non_null(elf);
@@ -186,9 +252,52 @@ static void many_blocks(void **state)
 		assert_int_equal(bed.entry.rip, 50 * MIB + 0x123);
 		for (unsigned i = 0; i < 4; i++)
 			expect(&bed, parts[i].gpa, elf + parts[i].offset, parts[i].size);
+		if (format == PACK_LZ4) {
+			cache_up(&cached);
+			sleep(KERNEL_CACHE_AGE + 1);
+			load_cached(&bed, &cached, KERNEL_FROM_FILE_CACHED_NEXT);
+			assert_int_equal(mem_fill(&bed.mem, MIB, 0x55, RAM - MIB), 0);
+			load_cached(&bed, &cached, KERNEL_FROM_CACHE);
+			for (unsigned i = 0; i < 4; i++)
+				expect(&bed, parts[i].gpa, elf + parts[i].offset, parts[i].size);
+			cache_down(&cached);
+		}
 		bed_down(&bed);
 	}
 	free(elf);
+}
+
+static void from_the_cache(void **state)
+{
+	static const uint8_t zeros[0x1700];
+	struct cached cached = { 0 };
+	struct boot_file f;
+	struct bed bed;
+
+	cache_up(&cached);
+	bed_up(&bed);
+	boot_file_elf64(&f, GPA);
+	if (start_packed(&bed, PACK_XZ, f.bytes, f.size, BOOT_AUTO))
+		fail_msg("%s", bed.err.text);
+	assert_int_equal(bed.boot.kernel.from, KERNEL_FROM_FILE);
+	/* Its name went just now, and that is a change. */
+	sleep(KERNEL_CACHE_AGE + 1);
+	load_cached(&bed, &cached, KERNEL_FROM_FILE_CACHED_NEXT);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(mem_fill(&bed.mem, MIB, 0x55, RAM - MIB), 0);
+		bed.config.ram_is_zero = false;
+		load_cached(&bed, &cached, i == 1 ? KERNEL_FROM_FILE_CACHED_NEXT : KERNEL_FROM_CACHE);
+		assert_int_equal(bed.entry.way, BOOT_ELF64);
+		assert_int_equal(bed.entry.rip, GPA + 0x10);
+		assert_string_equal(bed.boot.kernel.packed, "xz");
+		expect(&bed, GPA, f.bytes + BOOT_FILE_CODE, 0x100);
+		expect(&bed, GPA + 0x100, zeros, sizeof(zeros));
+		expect(&bed, GPA + 0x1800, (const uint8_t *)"UUUU", 4);
+		if (i == 0)
+			spoil(&cached, 8192 + 0x80); /* in the segment: told when it is in guest memory */
+	}
+	bed_down(&bed);
+	cache_down(&cached);
 }
 
 static void ways(void **state)
@@ -395,6 +504,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_format),
 		cmocka_unit_test(many_blocks),
+		cmocka_unit_test(from_the_cache),
 		cmocka_unit_test(ways),
 		cmocka_unit_test(of_32_bits),
 		cmocka_unit_test(of_no_use),

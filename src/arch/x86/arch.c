@@ -103,6 +103,7 @@ static void destroy(struct board *board)
 {
 	if (!board)
 		return;
+	keeper_stop(board->keeper);
 	boot_close(&board->boot);
 	firmware_close(board);
 	free(board->supported);
@@ -194,7 +195,9 @@ static int open_images(struct board *board, struct error *err)
 	r = join_cmdline(board, err);
 	if (r)
 		return r;
-	return boot_open(&board->boot, board->config.kernel, way_wanted(&board->config), board->config.initrd, err);
+	r = boot_open(&board->boot, board->config.kernel, way_wanted(&board->config), board->config.initrd, err);
+	board->boot.kernel.cache = board->config.kernel_cache;
+	return r;
 }
 
 static int load_kernel(struct board *board, struct error *err)
@@ -219,6 +222,12 @@ static int load(struct board *board, struct error *err)
 	return board->config.firmware ? firmware_load(board, err) : load_kernel(board, err);
 }
 
+static void started(struct board *board)
+{
+	if (!board->config.firmware)
+		board->keeper = keeper_start(&board->boot.kernel);
+}
+
 static void info(struct board *board, struct board_info *info)
 {
 	const struct kernel *kernel = &board->boot.kernel;
@@ -236,6 +245,9 @@ static void info(struct board *board, struct board_info *info)
 	*info = (struct board_info){
 		.kernel_kind = kernel->kind,
 		.unpacked = kernel->packed,
+		.cached = kernel->from == KERNEL_FROM_CACHE,
+		.cache_path = kernel->packed && kernel->cache_path[0] ? kernel->cache_path : NULL,
+		.cache_note = kernel->packed && kernel->cache_note[0] ? kernel->cache_note : NULL,
 		.boot_way = boot_way_name(kernel->way),
 		.boot_text = boot_way_text(kernel->way),
 		.boot_note = kernel->note[0] ? kernel->note : NULL,
@@ -255,6 +267,7 @@ const struct arch arch_x86_64 = {
 	.build = board_build,
 	.open_images = open_images,
 	.load = load,
+	.started = started,
 	.info = info,
 #ifdef __x86_64__
 	.kvm = &board_kvm,

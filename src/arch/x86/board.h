@@ -6,6 +6,7 @@
 #include "arch/arch.h"
 #include "arch/x86/boot.h"
 #include "arch/x86/firmware.h"
+#include "arch/x86/keep.h"
 #include "arch/x86/vcpu_state.h"
 #include "desc/acpi.h"
 #include "pci/pci.h"
@@ -24,6 +25,7 @@ struct board {
 	struct boot boot;
 	struct firmware firmware; /* instead of a kernel */
 	struct boot_entry entry;
+	struct keeper *keeper;
 	bool loaded; /* at least once: RAM may hold what an earlier life wrote */
 
 	struct kvm_cpuid2 *supported;

@@ -318,11 +318,11 @@ static int place(const struct boot *boot, const struct boot_config *config, stru
 	return r;
 }
 
-static int load_inner(struct boot *boot, struct mem *mem, const struct boot_config *config, struct boot_entry *entry,
-	struct error *err)
+static int load_inner(struct boot *boot, struct mem *mem, const struct boot_config *config, bool use_cache,
+	struct boot_entry *entry, struct error *err)
 {
 	struct inner *inner;
-	int r = inner_open(&inner, &boot->kernel, err);
+	int r = inner_open(&inner, &boot->kernel, use_cache, err);
 
 	if (r == 0)
 		r = place(boot, config, entry, err);
@@ -330,6 +330,22 @@ static int load_inner(struct boot *boot, struct mem *mem, const struct boot_conf
 		r = inner_load(inner, &boot->kernel, mem, config->ram_is_zero, err);
 	inner_close(inner);
 	return r;
+}
+
+/* From the cache, if it is there and whole. */
+static int load_packed(struct boot *boot, struct mem *mem, const struct boot_config *config, struct boot_entry *entry,
+	struct error *err)
+{
+	struct kernel *kernel = &boot->kernel;
+	struct boot_config again = *config;
+	int r = load_inner(boot, mem, config, kernel->cache != KERNEL_CACHE_OFF, entry, err);
+
+	if (r != -ESTALE)
+		return r;
+	*entry = (struct boot_entry){ 0 };
+	again.ram_is_zero = false;
+	kernel->from = KERNEL_FROM_FILE_CACHED_NEXT;
+	return load_inner(boot, mem, &again, false, entry, err);
 }
 
 /* The kernel in the way that was asked for, or else in the best that there is. */
@@ -340,7 +356,7 @@ static int load_any(struct boot *boot, struct mem *mem, const struct boot_config
 	int r;
 
 	if (kernel->payload_size) {
-		r = load_inner(boot, mem, config, entry, err);
+		r = load_packed(boot, mem, config, entry, err);
 		if (r == -ENOTSUP && kernel->wanted != BOOT_AUTO)
 			return error_prefix(err, -ENOEXEC, "--boot %s", boot_way_name(kernel->wanted));
 		if (r != -ENOTSUP)

@@ -4,6 +4,7 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,13 +12,17 @@
 
 #define HEAD 4096 /* ELF header and program headers must be in it, as they are in all that a linker makes */
 
+_Static_assert(KERNEL_CACHE_PIECES == 1 + ELF_SEGMENTS, "the beginning, and each segment");
+
 struct inner {
 	struct elf_source source; /* first */
-	struct unpack *stream;
+	struct unpack *stream;    /* NULL: from the cache */
+	struct kernel_cache cache;
 	uint64_t at;   /* unpacked so far */
 	uint64_t size; /* when all is unpacked */
 	struct elf elf;
-	struct mem *mem; /* NULL until its segments are there */
+	uint8_t order[ELF_SEGMENTS]; /* indexes of the segments, in the order in which their bytes come */
+	struct mem *mem;             /* NULL until its segments are there */
 	uint8_t head[HEAD];
 };
 
@@ -61,68 +66,6 @@ static int inner_read(
 	return image_error(source->image, err, -ENOTSUP, "%s of the kernel in it lies at an unusual place", part);
 }
 
-int inner_open(struct inner **out, struct kernel *kernel, struct error *err)
-{
-	struct inner *inner = calloc(1, sizeof(*inner));
-	int r;
-
-	*out = inner;
-	if (!inner)
-		return image_error(&kernel->image, err, -ENOMEM, "no memory to unpack it");
-	inner->source = (struct elf_source){ &kernel->image, inner_has, inner_read };
-	r = unpack_open(&inner->stream, &kernel->image, kernel->payload, kernel->payload_size, err);
-	if (r)
-		return r;
-	inner->size = unpack_size(inner->stream);
-	inner->at = inner->size < HEAD ? inner->size : HEAD;
-	r = unpack_read(inner->stream, inner->head, inner->at, err);
-	if (r)
-		return r;
-	if (memcmp(inner->head, ELFMAG, SELFMAG) != 0)
-		return image_error(&kernel->image, err, -ENOTSUP, "what its %s payload unpacks to is no ELF kernel",
-			unpack_format(inner->stream));
-	r = elf_parse(&inner->elf, &inner->source, err);
-	if (r)
-		return r;
-	kernel->packed = unpack_format(inner->stream);
-	memcpy(kernel->segments, inner->elf.segments, sizeof(inner->elf.segments));
-	kernel->nr_segments = inner->elf.nr_segments;
-	kernel->zero_rest = true;
-	return 0;
-}
-
-/* One segment's bytes, further on in the stream than all that were loaded before. */
-static int unpack_segment(struct inner *inner, const struct kernel_segment *segment, struct mem *mem, struct error *err)
-{
-	uint64_t offset = segment->offset, left = segment->file_size, kept = 0;
-	struct mem_ref ref;
-	int r;
-
-	if (left == 0)
-		return 0;
-	if (offset < inner->at && inner->at > HEAD)
-		return image_error(inner->source.image, err, -ENOTSUP, "the kernel in it has overlapping ELF segments");
-	r = mem_map(mem, segment->gpa, left, true, &ref);
-	if (r)
-		return image_error(inner->source.image, err, r, "the guest has no RAM for %llu bytes at 0x%llx",
-			(unsigned long long)left, (unsigned long long)segment->gpa);
-	if (offset < inner->at) {
-		kept = inner->at - offset < left ? inner->at - offset : left;
-		memcpy(ref.host, inner->head + offset, kept);
-		offset += kept;
-		left -= kept;
-	}
-	if (left) {
-		r = unpack_read(inner->stream, NULL, offset - inner->at, err);
-		r = r ? r : unpack_read(inner->stream, (uint8_t *)ref.host + kept, left, err);
-		inner->at = offset + left;
-	}
-	mem_dirty(mem, segment->gpa, segment->file_size);
-	mem_unmap(&ref);
-	return r;
-}
-
-/* Indexes of the segments, in the order in which their bytes come. */
 static void sort(const struct elf *elf, uint8_t order[static ELF_SEGMENTS])
 {
 	for (unsigned i = 0; i < elf->nr_segments; i++) {
@@ -134,6 +77,164 @@ static void sort(const struct elf *elf, uint8_t order[static ELF_SEGMENTS])
 		}
 		order[at] = (uint8_t)i;
 	}
+}
+
+/* Its segments are the cache's pieces. */
+static bool is_cached(const struct inner *inner)
+{
+	const struct kernel_cache_head *head = &inner->cache.head;
+
+	if (head->nr_pieces != 1 + (uint64_t)inner->elf.nr_segments)
+		return false;
+	for (unsigned i = 0; i < inner->elf.nr_segments; i++) {
+		const struct kernel_segment *segment = &inner->elf.segments[inner->order[i]];
+
+		if (head->pieces[1 + i].offset != segment->offset || head->pieces[1 + i].size != segment->file_size)
+			return false;
+	}
+	return true;
+}
+
+static bool read_cached_head(struct inner *inner, const char **format)
+{
+	const struct kernel_cache_head *head = &inner->cache.head;
+	struct error none = { 0 };
+
+	inner->size = head->unpacked;
+	inner->at = inner->size < HEAD ? inner->size : HEAD;
+	*format = unpack_format_named(head->format);
+	if (!*format || head->nr_pieces == 0 || head->pieces[0].offset != 0 || head->pieces[0].size != inner->at ||
+		kernel_cache_read(&inner->cache, 0, inner->head) || elf_parse(&inner->elf, &inner->source, &none))
+		return false;
+	sort(&inner->elf, inner->order);
+	return is_cached(inner);
+}
+
+/* Whether it is in the cache, and then all that is known before it is loaded. No trouble of the cache's is an error. */
+static bool open_cached(struct inner *inner, struct kernel *kernel)
+{
+	struct error err = { 0 };
+	int r = kernel_cache_open(&inner->cache, &kernel->image, kernel->payload, kernel->payload_size,
+		kernel->cache_path, sizeof(kernel->cache_path), &err);
+
+	kernel->from = KERNEL_FROM_FILE;
+	kernel->cache_note[0] = '\0';
+	if (r && r != -ENOENT) {
+		snprintf(kernel->cache_note, sizeof(kernel->cache_note), "%.255s", err.text);
+		return false;
+	}
+	if (r == 0 && read_cached_head(inner, &kernel->packed)) {
+		kernel->from = KERNEL_FROM_CACHE;
+		return true;
+	}
+	kernel->from = KERNEL_FROM_FILE_CACHED_NEXT;
+	kernel_cache_close(&inner->cache);
+	return false;
+}
+
+static int open_packed(struct inner *inner, const struct kernel *kernel, struct error *err)
+{
+	int r = unpack_open(&inner->stream, &kernel->image, kernel->payload, kernel->payload_size, err);
+
+	if (r == 0)
+		inner->size = unpack_size(inner->stream);
+	return r;
+}
+
+static int unpack_head(struct inner *inner, struct kernel *kernel, struct error *err)
+{
+	int r;
+
+	inner->at = inner->size < HEAD ? inner->size : HEAD;
+	r = unpack_read(inner->stream, inner->head, inner->at, err);
+	if (r)
+		return r;
+	if (memcmp(inner->head, ELFMAG, SELFMAG) != 0)
+		return image_error(&kernel->image, err, -ENOTSUP, "what its %s payload unpacks to is no ELF kernel",
+			unpack_format(inner->stream));
+	kernel->packed = unpack_format(inner->stream);
+	r = elf_parse(&inner->elf, &inner->source, err);
+	if (r == 0)
+		sort(&inner->elf, inner->order);
+	return r;
+}
+
+static struct inner *inner_new(const struct kernel *kernel)
+{
+	struct inner *inner = calloc(1, sizeof(*inner));
+
+	if (inner) {
+		inner->cache.folder = inner->cache.fd = -1;
+		inner->source = (struct elf_source){ &kernel->image, inner_has, inner_read };
+	}
+	return inner;
+}
+
+int inner_open(struct inner **out, struct kernel *kernel, bool use_cache, struct error *err)
+{
+	struct inner *inner = inner_new(kernel);
+	int r = 0;
+
+	*out = inner;
+	if (!inner)
+		return image_error(&kernel->image, err, -ENOMEM, "no memory to unpack it");
+	if (!use_cache || !open_cached(inner, kernel)) {
+		r = open_packed(inner, kernel, err);
+		r = r ? r : unpack_head(inner, kernel, err);
+	}
+	if (r)
+		return r;
+	memcpy(kernel->segments, inner->elf.segments, sizeof(inner->elf.segments));
+	kernel->nr_segments = inner->elf.nr_segments;
+	kernel->zero_rest = true;
+	return 0;
+}
+
+/*
+ * `len` bytes from `offset` on, no byte of which was unpacked before, but for the beginning, which is kept. Else
+ * -ENOTSUP.
+ */
+static int unpack_at(struct inner *inner, uint64_t offset, void *buf, uint64_t len, struct error *err)
+{
+	uint64_t kept = 0;
+	int r;
+
+	if (offset < inner->at && inner->at > HEAD)
+		return image_error(inner->source.image, err, -ENOTSUP, "the kernel in it has overlapping ELF segments");
+	if (offset < inner->at) {
+		kept = inner->at - offset < len ? inner->at - offset : len;
+		memcpy(buf, inner->head + offset, kept);
+		offset += kept;
+		len -= kept;
+	}
+	if (len == 0)
+		return 0;
+	r = unpack_read(inner->stream, NULL, offset - inner->at, err);
+	r = r ? r : unpack_read(inner->stream, (uint8_t *)buf + kept, len, err);
+	inner->at = offset + len;
+	return r;
+}
+
+/* The bytes of the segment that is number `i` in the order of the bytes. */
+static int load_segment(struct inner *inner, unsigned i, struct mem *mem, struct error *err)
+{
+	const struct kernel_segment *segment = &inner->elf.segments[inner->order[i]];
+	struct mem_ref ref;
+	int r;
+
+	if (segment->file_size == 0)
+		return 0;
+	r = mem_map(mem, segment->gpa, segment->file_size, true, &ref);
+	if (r)
+		return image_error(inner->source.image, err, r, "the guest has no RAM for %llu bytes at 0x%llx",
+			(unsigned long long)segment->file_size, (unsigned long long)segment->gpa);
+	if (inner->stream)
+		r = unpack_at(inner, segment->offset, ref.host, segment->file_size, err);
+	else if (kernel_cache_read(&inner->cache, 1 + i, ref.host))
+		r = -ESTALE;
+	mem_dirty(mem, segment->gpa, segment->file_size);
+	mem_unmap(&ref);
+	return r;
 }
 
 static int clear_rest(
@@ -170,29 +271,75 @@ static void drop_lost_notes(struct elf *elf)
 
 int inner_load(struct inner *inner, struct kernel *kernel, struct mem *mem, bool ram_is_zero, struct error *err)
 {
-	uint8_t order[ELF_SEGMENTS];
 	int r = 0;
 
-	sort(&inner->elf, order);
 	for (unsigned i = 0; r == 0 && i < inner->elf.nr_segments; i++) {
-		const struct kernel_segment *segment = &inner->elf.segments[order[i]];
+		const struct kernel_segment *segment = &inner->elf.segments[inner->order[i]];
 
-		r = unpack_segment(inner, segment, mem, err);
+		r = load_segment(inner, i, mem, err);
 		if (r == 0 && !ram_is_zero && segment->mem_size > segment->file_size)
 			r = clear_rest(inner, segment, mem, err);
 	}
-	if (r == 0)
+	if (r == 0 && inner->stream)
 		r = unpack_finish(inner->stream, err);
 	if (r)
 		return r;
+	if (!inner->stream && kernel->cache == KERNEL_CACHE_KEEP)
+		kernel_cache_used(&inner->cache);
 	inner->mem = mem;
 	drop_lost_notes(&inner->elf);
 	return kernel_choose_elf(kernel, &inner->elf, &inner->source, err);
 }
 
+static int save_segment(struct inner *inner, unsigned i, struct kernel_cache *cache, uint8_t *buf, const bool *stop)
+{
+	const struct kernel_segment *segment = &inner->elf.segments[inner->order[i]];
+	int r = kernel_cache_piece(cache, segment->offset);
+	struct error err = { 0 };
+
+	for (uint64_t at = 0; r == 0 && at < segment->file_size;) {
+		uint64_t n = segment->file_size - at;
+
+		n = n < KERNEL_CACHE_CHUNK ? n : KERNEL_CACHE_CHUNK;
+		if (__atomic_load_n(stop, __ATOMIC_RELAXED))
+			return -ECANCELED;
+		r = unpack_at(inner, segment->offset + at, buf, n, &err);
+		r = r ? r : kernel_cache_write(cache, buf, n);
+		at += n;
+	}
+	return r;
+}
+
+int inner_copy_open(struct inner **out, const struct kernel *kernel)
+{
+	struct error err = { 0 };
+
+	*out = inner_new(kernel);
+	return *out ? open_packed(*out, kernel, &err) : -ENOMEM;
+}
+
+int inner_copy(struct inner *inner, struct kernel *kernel, struct kernel_cache *cache, const bool *stop)
+{
+	struct error err = { 0 };
+	uint8_t *buf = NULL;
+	int r = unpack_head(inner, kernel, &err);
+
+	r = r ? r : kernel_cache_piece(cache, 0);
+	r = r ? r : kernel_cache_write(cache, inner->head, inner->at);
+	if (r == 0 && !(buf = malloc(KERNEL_CACHE_CHUNK)))
+		r = -ENOMEM;
+	for (unsigned i = 0; r == 0 && i < inner->elf.nr_segments; i++)
+		r = save_segment(inner, i, cache, buf, stop);
+	free(buf);
+	r = r ? r : unpack_finish(inner->stream, &err);
+	return r ? r : kernel_cache_keep(cache, &kernel->image, kernel->packed, inner->size);
+}
+
 void inner_close(struct inner *inner)
 {
-	if (inner)
+	if (inner) {
 		unpack_close(inner->stream);
+		kernel_cache_close(&inner->cache);
+	}
 	free(inner);
 }

@@ -215,6 +215,7 @@ void kernel_choose_outer(struct kernel *kernel)
 	kernel->nr_segments = 1;
 	kernel->zero_rest = false;
 	kernel->packed = NULL;
+	kernel->from = KERNEL_FROM_FILE;
 	kernel->way = entry_64 ? BOOT_BZIMAGE64 : BOOT_BZIMAGE32;
 	kernel->entry = kernel->outer.gpa + (entry_64 ? ENTRY_64 : 0);
 }

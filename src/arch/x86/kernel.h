@@ -12,12 +12,17 @@
 #ifndef TRAPLINE_ARCH_X86_KERNEL_H
 #define TRAPLINE_ARCH_X86_KERNEL_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "arch/image.h"
+#include "arch/kernel_cache.h"
 #include "arch/x86/elf.h"
 #include "arch/x86/zero_page.h"
+
+/* Where a packed kernel came from, once it is loaded. */
+enum kernel_from { KERNEL_FROM_FILE, KERNEL_FROM_CACHE, KERNEL_FROM_FILE_CACHED_NEXT };
 
 enum boot_way { BOOT_AUTO, BOOT_PVH, BOOT_ELF64, BOOT_BZIMAGE64, BOOT_BZIMAGE32, NR_BOOT_WAYS };
 
@@ -39,6 +44,12 @@ struct kernel {
 	struct kernel_segment outer;
 	uint64_t payload, payload_size; /* bytes in the file; size 0: not to be unpacked here */
 	char note[256];                 /* why not, where that was not asked for; "": nothing to tell */
+
+	/* Whether it may be in the cache: set by who opened it. Then, once it is loaded, whether it was. */
+	enum kernel_cache_use cache;
+	enum kernel_from from;
+	char cache_path[PATH_MAX]; /* its file in the cache, there or not; "": there is no cache */
+	char cache_note[256];      /* why there is none; "": nothing to tell */
 };
 
 /*
