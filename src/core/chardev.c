@@ -22,6 +22,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,6 +31,8 @@
 #define CHARDEV_TTY_CHUNK  256
 /* A terminal's input is read and dropped when the chip has taken none of a full ring for so long. */
 #define CHARDEV_STALL_NS NSEC_PER_SEC
+/* How soon after output the next is written: a thousand wake-ups a second at most, and no eye sees the wait. */
+#define CHARDEV_GATHER_NS 1000000
 /* Rounds in one callback; other files get their turn, epoll comes back. */
 #define CHARDEV_ROUNDS 16
 /* As long as tcsendbreak()'s. */
@@ -193,6 +196,14 @@ static void chardev_close_out(struct chardev *dev)
 	dev->write_fd = -1;
 }
 
+static uint64_t chardev_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
 /* Bytes written, or -errno; -EAGAIN: no room now. */
 static ssize_t chardev_write(struct chardev *dev, const uint8_t *bytes, size_t n)
 {
@@ -299,6 +310,9 @@ static void chardev_output(struct chardev *dev)
 
 	if (dev->write_fd < 0)
 		return;
+	pthread_mutex_lock(&dev->lock);
+	dev->wrote_at = chardev_now();
+	pthread_mutex_unlock(&dev->lock);
 	for (unsigned i = 0; i < CHARDEV_ROUNDS && !rc; i++)
 		rc = chardev_drain(dev);
 	if (rc == 1) {
@@ -321,6 +335,25 @@ static void chardev_output(struct chardev *dev)
 static void chardev_out_ready(void *arg, uint32_t events)
 {
 	chardev_output(arg);
+}
+
+static void chardev_gathered(void *arg, uint32_t events)
+{
+	struct chardev *dev = arg;
+	uint64_t count;
+
+	(void)!read(dev->gather.fd, &count, sizeof(count));
+	chardev_output(dev);
+}
+
+/* Where there is none each silence's end is a kick, which is slower and no less right. */
+static void chardev_make_gather(struct chardev *dev)
+{
+	dev->gather.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (dev->gather.fd >= 0 && loop_watch(dev->loop, &dev->gather, EPOLLIN)) {
+		close(dev->gather.fd);
+		dev->gather.fd = -1;
+	}
 }
 
 /* With the lock held: appends what fits. */
@@ -504,6 +537,9 @@ int chardev_init(struct chardev *dev, struct loop *loop, int in_fd, int out_fd)
 	dev->in_tty = in_fd >= 0 && isatty(in_fd);
 	if (out_fd >= 0)
 		rc = chardev_open_out(dev, out_fd);
+	dev->gather = (struct loop_watch){ .fd = -1, .fn = chardev_gathered, .arg = dev };
+	if (loop && out_fd >= 0)
+		chardev_make_gather(dev);
 	if (!rc && in_fd >= 0 && fcntl(in_fd, F_GETFL) < 0)
 		rc = -errno;
 	if (rc)
@@ -517,6 +553,8 @@ int chardev_init(struct chardev *dev, struct loop *loop, int in_fd, int out_fd)
 void chardev_keep(struct chardev *dev)
 {
 	dev->keeps = true;
+	if (dev->loop)
+		chardev_make_gather(dev);
 }
 
 /* With the lock held: what was written before goes out once more, as far as there is any. */
@@ -600,10 +638,7 @@ void chardev_detach_out(struct chardev *dev)
 
 static int64_t chardev_now_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+	return (int64_t)(chardev_now() / 1000000);
 }
 
 void chardev_flush(struct chardev *dev, int timeout_ms)
@@ -638,11 +673,31 @@ void chardev_fini(struct chardev *dev)
 	if (dev->loop) {
 		loop_unwatch(dev->loop, &dev->in_watch);
 		timer_cancel(&dev->in_stall);
+		loop_unwatch(dev->loop, &dev->gather);
 		loop_cancel(dev->loop, &dev->kick);
 	}
+	if (dev->gather.fd >= 0)
+		close(dev->gather.fd);
 	free(dev->out);
 	dev->out = NULL;
 	pthread_mutex_destroy(&dev->lock);
+}
+
+/*
+ * Wakes the loop for output: at once for what comes after a silence, else when CHARDEV_GATHER_NS have passed since it
+ * last wrote. A guest's console comes byte by byte, and a wake-up and a write for each cost more than the byte's exits.
+ */
+static void chardev_kick_output(struct chardev *dev)
+{
+	struct itimerspec when = { 0 };
+	uint64_t since;
+
+	pthread_mutex_lock(&dev->lock);
+	since = chardev_now() - dev->wrote_at;
+	pthread_mutex_unlock(&dev->lock);
+	when.it_value.tv_nsec = (long)(CHARDEV_GATHER_NS - since);
+	if (since >= CHARDEV_GATHER_NS || dev->gather.fd < 0 || timerfd_settime(dev->gather.fd, 0, &when, NULL) < 0)
+		loop_post(dev->loop, &dev->kick);
 }
 
 void chardev_put(struct chardev *dev, uint8_t byte)
@@ -667,7 +722,7 @@ void chardev_put(struct chardev *dev, uint8_t byte)
 	}
 	pthread_mutex_unlock(&dev->lock);
 	if (kick && dev->loop)
-		loop_post(dev->loop, &dev->kick);
+		chardev_kick_output(dev);
 }
 
 size_t chardev_room(struct chardev *dev)

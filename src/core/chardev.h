@@ -37,8 +37,10 @@ struct chardev {
 	struct loop *loop;
 	int in_fd, out_fd; /* -1: none */
 	struct loop_watch in_watch, out_watch;
-	struct loop_work kick; /* bytes or room appeared: adjust the watches on the loop's thread */
-	uint8_t *out;          /* ring of CHARDEV_OUT_SIZE */
+	struct loop_watch gather; /* a timerfd that stands in for the kick where output has just been written */
+	uint64_t wrote_at;        /* CLOCK_MONOTONIC ns of the last such round; under the lock */
+	struct loop_work kick;    /* bytes or room appeared: adjust the watches on the loop's thread */
+	uint8_t *out;             /* ring of CHARDEV_OUT_SIZE */
 	size_t out_head, out_len;
 	size_t out_kept;  /* bytes before out_head that were written and are still whole: what a new reader is shown */
 	uint64_t dropped; /* bytes for which a reader was too slow, or that it refused */

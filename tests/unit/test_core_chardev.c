@@ -697,6 +697,53 @@ static void test_nothing_behind_it(void **state)
 	chardev_fini(&dev);
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * NSEC_PER_SEC + (uint64_t)ts.tv_nsec;
+}
+
+/* A console's bytes, 20 us apart: a write for each millisecond, not for each byte, and the first at once. */
+static void test_output_is_gathered(void **state)
+{
+	struct timeval patience = { .tv_sec = 20 };
+	unsigned packets = 0, got = 0, bytes = 300;
+	uint64_t begin, took;
+	char text[1024];
+	struct bed bed;
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
+	assert_int_equal(setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+	bed_init(&bed, -1, fds[1]);
+	bed_start(&bed);
+	begin = now_ns();
+	chardev_put(&bed.dev, '!');
+	assert_int_equal(recv(fds[0], text, sizeof(text), 0), 1);
+	for (unsigned i = 0; i < bytes; i++) {
+		uint64_t next = now_ns() + 20000;
+
+		chardev_put(&bed.dev, 'x');
+		while (now_ns() < next)
+			;
+	}
+	for (; got < bytes; packets++) {
+		ssize_t n = recv(fds[0], text, sizeof(text), 0);
+
+		assert_true(n > 0);
+		got += (unsigned)n;
+	}
+	took = now_ns() - begin;
+	assert_int_equal(got, bytes);
+	assert_true(packets <= took / 1000000 + 2);
+	bed_stop(&bed);
+	bed_fini(&bed);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -712,6 +759,7 @@ int main(void)
 		cmocka_unit_test(test_filter_and_feed),
 		cmocka_unit_test(test_filter_sees_a_terminal_behind_a_full_ring),
 		cmocka_unit_test(test_one_file_both_ways),
+		cmocka_unit_test(test_output_is_gathered),
 		cmocka_unit_test(test_last_output),
 		cmocka_unit_test(test_nothing_behind_it),
 	};
