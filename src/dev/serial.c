@@ -11,8 +11,9 @@
  * Input: the chardev keeps what it has until the chip has room. It keeps it too until the guest listens: a driver
  * empties the FIFO when it opens the port, and what a script has piped in while the guest still boots must
  * not go with it. A guest listens when it has raised RTS, as all drivers with a terminal behind them do; when the
- * receive interrupt was on for a moment (not for the length of a probe); or when it has looked for input again and
- * again with nothing written in between, as firmware does: then until the next driver sets the FIFO up.
+ * receive interrupt is on and OUT2 lets it through, which no probe does (on a board where OUT2 gates nothing, when it
+ * was on for longer than a probe takes); or when it has looked for input again and again with nothing written in
+ * between, as firmware does: then until the next driver sets the FIFO up.
  */
 #include "dev/serial.h"
 
@@ -24,7 +25,7 @@
 #include "core/vm.h"
 #include "dev/uart16550.h"
 
-#define SERIAL_LISTEN_NS   1000000 /* the receive interrupt is on for good, not for a probe */
+#define SERIAL_LISTEN_NS   1000000 /* without OUT2 to tell: the receive interrupt is on for good, not for a probe */
 #define SERIAL_PATIENCE_NS (NSEC_PER_SEC / 5)
 #define SERIAL_POLLS       16 /* reads of LSR in a row: more than a driver that sends makes */
 
@@ -149,6 +150,8 @@ static void serial_watch(struct serial *serial, const struct trap *trap)
 		serial->polled = false;
 	if (!(serial->uart.state.ier & UART_IER_RX)) {
 		serial->listen_at = CLOCK_NEVER;
+	} else if (serial->uart.out2_gates_irq) {
+		serial->listen_at = serial->uart.state.mcr & UART_MCR_OUT2 ? 0 : CLOCK_NEVER;
 	} else if (serial->listen_at == CLOCK_NEVER) {
 		serial->listen_at = serial_now(serial) + SERIAL_LISTEN_NS;
 		timer_arm(&serial->listen, serial->listen_at);

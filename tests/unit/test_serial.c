@@ -136,6 +136,29 @@ static void test_serial_listeners(void **state)
 	line_free(rig, &chardev);
 }
 
+/* Where OUT2 gates the interrupt a probe never counts, however long its vCPU is kept from ending it. */
+static void test_serial_listens_behind_out2(void **state)
+{
+	struct chardev chardev;
+	struct serial_config config = { .chardev = &chardev, .out2_gates_irq = true };
+	struct rig *rig = rig_new(0);
+
+	assert_int_equal(chardev_init(&chardev, NULL, -1, -1), 0);
+	rig_add(rig, &serial_type, &config);
+	feed(&chardev, "a");
+	rig_write(rig, 0, UART_IER, 1, 0x0f);
+	clock_step(&rig->vm.clock, NSEC_PER_SEC);
+	assert_false(received(rig));
+	rig_write(rig, 0, UART_IER, 1, 0);
+	rig_write(rig, 0, UART_MCR, 1, UART_MCR_OUT2);
+	assert_false(received(rig));
+	rig_write(rig, 0, UART_IER, 1, UART_IER_RX);
+	assert_true(received(rig));
+	assert_true(rig_level(rig, 0));
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'a');
+	line_free(rig, &chardev);
+}
+
 /*
  * Firmware looks for input now and then, by other registers too, and answers each key: it need not prove itself again.
  * The next driver, which sets the FIFO up, has to.
@@ -321,6 +344,7 @@ int main(void)
 		cmocka_unit_test(test_serial_nowhere),
 		cmocka_unit_test(test_serial_input),
 		cmocka_unit_test(test_serial_listeners),
+		cmocka_unit_test(test_serial_listens_behind_out2),
 		cmocka_unit_test(test_serial_firmware),
 		cmocka_unit_test(test_serial_slow_reader),
 		cmocka_unit_test(test_serial_blocked),

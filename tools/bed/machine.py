@@ -160,7 +160,7 @@ class Program:
             words = event.split()
             if words[:2] == ["exit", self.name]:
                 self.status = int(words[2])
-                self.pipe.wait(lambda data: True if self.ended() else None, 2)
+                self.pipe.wait(lambda data: True if self.ended() else None, 20)
                 return self.status
 
     def kill(self):
