@@ -19,10 +19,11 @@ ALLOWED = {
     "dev": {"bus", "core", "desc"},
     "pci": {"bus", "core", "desc"},
     "host": {"bus", "core"},
+    "virtio": {"bus", "core", "desc", "pci", "host"},
     "kvm": {"bus", "core"},
-    "arch": {"bus", "core", "desc", "dev", "pci", "kvm"},
+    "arch": {"bus", "core", "desc", "dev", "pci", "virtio", "kvm"},
     "machine": {"bus", "core", "host", "kvm", "arch"},
-    "cli": {"bus", "core", "host", "machine", "arch"},
+    "cli": {"bus", "core", "host", "virtio", "machine", "arch"},
 }
 MAX_FILE = 800
 MAX_FUNCTION = 60

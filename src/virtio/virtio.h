@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * virtio.h - virtio devices and what carries them (virtio 1.2, section 2).
+ *
+ * A device file (rng.c, blk.c, net.c...) knows queues, features and its config space; a transport (pci.c, mmio.c) knows
+ * registers and interrupts. Between them stands this file's struct virtio: device.c keeps status, negotiation and
+ * the life of the queues for all transports.
+ *
+ * The transport is the struct device that the machine places; its config is a struct virtio_config. It makes the device
+ * by type->create(), which calls virtio_init() and virtio_queue().
+ *
+ * Serving: each queue has an eventfd that kicks signal - by a doorbell in the kernel, or by the transport's trap handler
+ * where the kernel does not take it - and a loop whose thread serves it: the machine's own (vm->loop) for what never
+ * waits, or one of the device's, which a thread of its own runs (virtio_worker). type->serve(v, i) is called on that
+ * thread only, while the queue is enabled and the driver is ready, with no lock held.
+ *
+ * Reset, by the driver or the machine, and the reset of one queue: the registers change at once; the loops that serve
+ * are asked to leave the queue (on their own thread, so never in the middle of serve()), then type->quiesce() has the
+ * device cancel or finish what is in flight and call virtio_quiet(). Until all of it is over no vCPU enters the
+ * guest (run_hold() in core/run.h), so that nothing is written to a guest's memory after it has seen the reset; status
+ * reads as it was until then. Handlers do not wait for it.
+ */
+#ifndef TRAPLINE_VIRTIO_VIRTIO_H
+#define TRAPLINE_VIRTIO_VIRTIO_H
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <stdatomic.h>
+
+#include "core/device.h"
+#include "core/loop.h"
+#include "core/vm.h"
+#include "virtio/queue.h"
+
+#define VIRTIO_QUEUES    64 /* of one device at most */
+#define VIRTIO_NO_VECTOR 0xffff
+
+struct virtio;
+
+struct virtio_type {
+	const char *name;   /* "blk": in listings and in the transport's name */
+	uint16_t id;        /* VIRTIO_ID_* */
+	uint32_t pci_class; /* base class << 16 | subclass << 8 | interface */
+	int (*create)(struct vm *vm, const char *name, const void *config, struct virtio **out, struct error *err);
+	void (*destroy)(struct virtio *v); /* stopped, quiet; frees; copes with half-built ones */
+	/*
+	 * A driver's access to [offset, offset + len) of the config space, within config_len, with the device's lock held.
+	 * NULL read: v->config is the answer. NULL write: writes vanish.
+	 */
+	void (*config_read)(struct virtio *v, unsigned offset, unsigned len, uint8_t *bytes);
+	void (*config_write)(struct virtio *v, unsigned offset, unsigned len, const uint8_t *bytes);
+	/* DRIVER_OK came: features are final. With the device's lock held. May be NULL. */
+	void (*ready)(struct virtio *v);
+	/* Take what queue `index` holds, until virtq_kicks_on() says that there is no more. */
+	void (*serve)(struct virtio *v, unsigned index);
+	/*
+	 * The queue is served no more; call virtio_quiet(v, index) as soon as no chain of it is in flight and none
+	 * will be touched, from any thread, perhaps right here. On the serving loop's thread. NULL: nothing is ever in
+	 * flight outside serve().
+	 */
+	void (*quiesce)(struct virtio *v, unsigned index);
+	/* All queues are quiet after a reset: back to power-on. With the device's lock held. May be NULL. */
+	void (*reset)(struct virtio *v);
+};
+
+/* A transport's side. `v->transport` is its struct device, whose lock guards status and registers. */
+struct virtio_transport_ops {
+	void (*used)(struct virtio *v,
+		unsigned index);          /* used buffers on a queue: interrupt. From any thread, no lock held */
+	void (*config)(struct virtio *v); /* the config space changed: interrupt. Likewise */
+	void (*broken)(struct virtio *v); /* DEVICE_NEEDS_RESET was set: a config interrupt. Likewise */
+	/* Queue `index` is enabled or no more: arm or disarm its doorbell. With the device's lock held. May be NULL. */
+	void (*enabled)(struct virtio *v, unsigned index, bool on);
+};
+
+struct virtio_queue {
+	struct virtq q;
+	struct virtq_state state;
+	int kick;          /* eventfd; the transport's doorbell signals it, virtio_kick() too */
+	struct loop *loop; /* that serves it */
+	struct loop_watch watch;
+	struct loop_work leave; /* quiesce, on that loop's thread */
+	struct virtio *v;
+	bool quiet;                      /* under the device's lock: nothing of it is in flight */
+	atomic_ullong kicks, interrupts; /* for statistics: traps of kicks, used-buffer interrupts sent */
+};
+
+struct virtio {
+	const struct virtio_type *type;
+	struct device *transport;
+	const struct virtio_transport_ops *ops;
+	struct vm *vm;
+	uint64_t offered; /* features, the transport's and the queues' included */
+	struct virtio_state {
+		uint64_t features;  /* that the driver took */
+		uint8_t status;     /* VIRTIO_CONFIG_S_* */
+		uint8_t generation; /* of the config space */
+		uint8_t isr;        /* 1: used buffers, 2: config; the transport's */
+	} state;
+	uint8_t *config; /* the device's config space, little-endian; config_len bytes, in the device's struct */
+	unsigned config_len;
+	struct virtio_queue *queues[VIRTIO_QUEUES];
+	unsigned nr_queues;
+	unsigned leaving; /* queues that are not quiet yet, under the device's lock */
+	bool resetting;   /* a whole reset waits for them */
+};
+
+/* What the machine hands to a transport's create(). */
+struct virtio_config {
+	const struct virtio_type *type;
+	const void *config; /* the type's own */
+	bool legacy;        /* PCI: transitional, with the legacy I/O BAR; MMIO: version 1 */
+};
+
+/*
+ * For create(): zeroes *v first. `features`: what the device offers of its own bits; those of the ring and VERSION_1 are
+ * added by device.c. `config` lives as long as v.
+ */
+void virtio_init(struct virtio *v, const struct virtio_type *type, struct vm *vm, uint64_t features, void *config,
+	unsigned config_len);
+/* The next queue: at most `max` descriptors, served on `loop`. 0 or -errno, with a line. */
+int virtio_queue(struct virtio *v, uint16_t max, struct loop *loop, struct error *err)
+	__attribute__((warn_unused_result));
+void virtio_fini(struct virtio *v); /* for destroy(); copes with half of it */
+
+static inline bool virtio_has(const struct virtio *v, unsigned bit)
+{
+	return v->state.features >> bit & 1;
+}
+
+/* A queue's eventfd is signalled, as by the driver. From any thread, legal in handlers. */
+void virtio_kick(struct virtio *v, unsigned index);
+/* See quiesce() above. From any thread, with no lock held or the serving thread's own. */
+void virtio_quiet(struct virtio *v, unsigned index);
+/* The device changed its config space: generation, interrupt. From any thread, no lock held. */
+void virtio_config_changed(struct virtio *v);
+
+/* A thread that runs a loop of its own, for work that may wait. 0 or -errno. `name`: at most 15 characters. */
+struct virtio_worker {
+	struct loop loop;
+	pthread_t thread;
+	bool running;
+};
+int virtio_worker_start(struct virtio_worker *worker, const char *name) __attribute__((warn_unused_result));
+void virtio_worker_stop(struct virtio_worker *worker); /* copes with one that never started */
+
+/* For transports, with the device's lock held. */
+void virtio_attach(struct virtio *v, struct device *transport, const struct virtio_transport_ops *ops);
+/* The driver wrote `status` (2.1, 3.1): 0 resets; bits are only ever added; FEATURES_OK may be refused. */
+void virtio_set_status(struct virtio *v, uint8_t status);
+uint8_t virtio_status(struct virtio *v);
+/* 32 bits of the driver's features by index; ignored once FEATURES_OK stands (legacy: DRIVER_OK). */
+void virtio_set_features(struct virtio *v, unsigned index, uint32_t bits);
+uint32_t virtio_offered(const struct virtio *v, unsigned index, bool legacy);
+/* The driver enables queue `index` with what its state says. Illegal orders and indices are ignored. */
+void virtio_enable_queue(struct virtio *v, unsigned index);
+void virtio_reset_queue(struct virtio *v, unsigned index);
+void virtio_config_read(struct virtio *v, unsigned offset, unsigned len, uint8_t *bytes); /* beyond the end: zeros */
+void virtio_config_write(struct virtio *v, unsigned offset, unsigned len, const uint8_t *bytes);
+
+extern const struct device_type virtio_pci_type;  /* config: struct virtio_config */
+extern const struct device_type virtio_mmio_type; /* likewise; one region of 0x200 bytes, one irq */
+
+#endif
