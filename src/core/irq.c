@@ -27,7 +27,7 @@ static void irq_drive(struct irq_router *router, unsigned line, bool level)
 		router->ops->set_line(router->chip, line, level);
 }
 
-/* With the router's lock held, as the next three. */
+/* With the router's lock held, as the next four. */
 static void fd_assign(struct irq_router *router, struct irq *irq)
 {
 	irq->assigned = router->ops && router->ops->fd_add &&
@@ -41,11 +41,26 @@ static void fd_deassign(struct irq_router *router, struct irq *irq)
 	irq->assigned = false;
 }
 
+static void route_assign(struct irq_router *router, struct irq_route *route)
+{
+	route->assigned = router->ops && router->ops->route_add &&
+			  router->ops->route_add(router->chip, route->fd, route->addr, route->data, &route->id) == 0;
+}
+
+static void route_deassign(struct irq_router *router, struct irq_route *route)
+{
+	if (route->assigned)
+		router->ops->route_del(router->chip, route->fd, route->id);
+	route->assigned = false;
+}
+
 void irq_router_chip(struct irq_router *router, const struct irqchip_ops *ops, void *chip)
 {
 	pthread_mutex_lock(&router->lock);
 	for (struct irq *irq = router->armed; irq; irq = irq->next)
 		fd_deassign(router, irq);
+	for (struct irq_route *route = router->routes; route; route = route->next)
+		route_deassign(router, route);
 	router->ops = ops;
 	router->chip = chip;
 	for (unsigned line = 0; line < IRQ_LINES; line++)
@@ -53,6 +68,8 @@ void irq_router_chip(struct irq_router *router, const struct irqchip_ops *ops, v
 			irq_drive(router, line, true);
 	for (struct irq *irq = router->armed; irq; irq = irq->next)
 		fd_assign(router, irq);
+	for (struct irq_route *route = router->routes; route; route = route->next)
+		route_assign(router, route);
 	pthread_mutex_unlock(&router->lock);
 }
 
@@ -200,4 +217,32 @@ void irq_msi(struct irq_router *router, uint64_t addr, uint32_t data)
 {
 	if (router->ops && router->ops->send_msi)
 		router->ops->send_msi(router->chip, addr, data);
+}
+
+void irq_route_arm(struct irq_router *router, struct irq_route *route, int fd, uint64_t addr, uint32_t data)
+{
+	if (route->router)
+		irq_route_disarm(route);
+	*route = (struct irq_route){ .router = router, .addr = addr, .data = data, .fd = fd };
+	pthread_mutex_lock(&router->lock);
+	route->next = router->routes;
+	router->routes = route;
+	route_assign(router, route);
+	pthread_mutex_unlock(&router->lock);
+}
+
+void irq_route_disarm(struct irq_route *route)
+{
+	struct irq_router *router = route->router;
+	struct irq_route **link;
+
+	if (!router)
+		return;
+	pthread_mutex_lock(&router->lock);
+	for (link = &router->routes; *link != route;)
+		link = &(*link)->next;
+	*link = route->next;
+	route_deassign(router, route);
+	pthread_mutex_unlock(&router->lock);
+	route->router = NULL;
 }

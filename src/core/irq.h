@@ -5,7 +5,9 @@
  * A `struct irq` is one source: a device's wire. A line is what it is soldered to; several sources of one
  * trigger kind may share it, and its level is the OR of theirs (a PC's UARTs share lines 3 and 4 so, though
  * the input behind detects edges). A message (MSI) is an address and a value. What
- * takes them is the interrupt chip behind the router: KVM's, or a test's.
+ * takes them is the interrupt chip behind the router: KVM's, or a test's. Eventfds can be a second end of a wire
+ * (irq_arm) or of a message (irq_route_arm), so that who signals them - another process, the kernel - needs no detour
+ * through us.
  */
 #ifndef TRAPLINE_CORE_IRQ_H
 #define TRAPLINE_CORE_IRQ_H
@@ -25,6 +27,9 @@ struct irqchip_ops {
 	/* 0 or -errno: signals of `fd` raise the line; see irq_arm(). NULL: the chip cannot. `del` cannot fail. */
 	int (*fd_add)(void *chip, unsigned line, int fd, int resample);
 	void (*fd_del)(void *chip, unsigned line, int fd);
+	/* Likewise for a message; *id is the chip's name for the pair. */
+	int (*route_add)(void *chip, int fd, uint64_t addr, uint32_t data, unsigned *id);
+	void (*route_del)(void *chip, int fd, unsigned id);
 };
 
 struct irq_line {
@@ -38,7 +43,8 @@ struct irq_router {
 	const struct irqchip_ops *ops;
 	void *chip;
 	struct irq_line lines[IRQ_LINES];
-	struct irq *armed; /* wires with an eventfd */
+	struct irq *armed;        /* wires with an eventfd */
+	struct irq_route *routes; /* messages with one */
 };
 
 /* One source, embedded in its device. */
@@ -84,5 +90,26 @@ void irq_pulse(struct irq *irq);
 int irq_arm(struct irq *irq, int fd, int resample) __attribute__((warn_unused_result));
 void irq_disarm(struct irq *irq);
 void irq_msi(struct irq_router *router, uint64_t addr, uint32_t data);
+
+/* A message that signals of an eventfd send. Embedded in who owns both; begins as zeros. */
+struct irq_route {
+	struct irq_router *router; /* NULL: not armed */
+	uint64_t addr;
+	uint32_t data;
+	int fd;
+	/* the router's own */
+	bool assigned; /* the chip has it */
+	unsigned id;
+	struct irq_route *next;
+};
+
+/*
+ * Has each signal of `fd`, those that it holds already included, send a message. The eventfd is the caller's, and open
+ * until irq_route_disarm() returned. Where route->assigned is false afterwards the chip cannot, and who owns the route
+ * reads `fd` and calls irq_msi(). One that is armed already changes its message. Both are legal in handlers, but can take
+ * milliseconds; the caller serialises calls for one route.
+ */
+void irq_route_arm(struct irq_router *router, struct irq_route *route, int fd, uint64_t addr, uint32_t data);
+void irq_route_disarm(struct irq_route *route); /* fine on one that is not armed */
 
 #endif

@@ -104,6 +104,8 @@ void kvm_close(struct kvm *kvm)
 			bus_detach(&vcpu->from);
 		free(vcpu->power_on);
 	}
+	free(kvm->routes);
+	kvm->routes = NULL;
 	free(kvm->vcpus);
 	kvm->vcpus = NULL;
 	kvm->nr_vcpus = 0;
@@ -135,10 +137,10 @@ static void send_msi(void *chip, uint64_t addr, uint32_t data)
 	ioctl(kvm->fd, KVM_SIGNAL_MSI, &msi);
 }
 
-static int set_irqfd(struct kvm *kvm, unsigned line, int fd, int resample, uint32_t flags)
+int kvm_irqfd(struct kvm *kvm, unsigned gsi, int fd, int resample, uint32_t flags)
 {
 	struct kvm_irqfd irqfd = { .fd = (uint32_t)fd,
-		.gsi = line,
+		.gsi = gsi,
 		.flags = flags | (resample >= 0 ? KVM_IRQFD_FLAG_RESAMPLE : 0),
 		.resamplefd = resample >= 0 ? (uint32_t)resample : 0 };
 
@@ -151,16 +153,21 @@ static int fd_add(void *chip, unsigned line, int fd, int resample)
 
 	if (kvm_check(kvm, resample >= 0 ? KVM_CAP_IRQFD_RESAMPLE : KVM_CAP_IRQFD) <= 0)
 		return -ENOTSUP;
-	return set_irqfd(kvm, line, fd, resample, 0);
+	return kvm_irqfd(kvm, line, fd, resample, 0);
 }
 
 static void fd_del(void *chip, unsigned line, int fd)
 {
-	set_irqfd(chip, line, fd, -1, KVM_IRQFD_FLAG_DEASSIGN);
+	kvm_irqfd(chip, line, fd, -1, KVM_IRQFD_FLAG_DEASSIGN);
 }
 
 static const struct irqchip_ops kvm_irqchip = {
-	.set_line = set_line, .send_msi = send_msi, .fd_add = fd_add, .fd_del = fd_del
+	.set_line = set_line,
+	.send_msi = send_msi,
+	.fd_add = fd_add,
+	.fd_del = fd_del,
+	.route_add = kvm_route_add,
+	.route_del = kvm_route_del,
 };
 
 void kvm_take_irqs(struct kvm *kvm)

@@ -17,7 +17,8 @@
 #include "core/vm.h"
 
 #define KVM_SLOTS    512
-#define VCPU_REASONS 64 /* KVM_EXIT_* that are counted apart; the last stands for all beyond */
+#define KVM_MESSAGES 2048 /* with an eventfd, at most */
+#define VCPU_REASONS 64   /* KVM_EXIT_* that are counted apart; the last stands for all beyond */
 
 struct kvm_coalesced_mmio_ring;
 struct kvm;
@@ -76,6 +77,12 @@ struct kvm {
 	uint64_t posted_writes;    /* served so; under ring_lock */
 	unsigned zones;            /* coalesced regions; atomic */
 	struct timer ring_timer;
+
+	/* What eventfds of messages lead to (routes.c): KVM's whole table. Under the interrupt router's lock. */
+	struct kvm_irq_routing *routes;           /* NULL: the architecture has not said what comes first in it */
+	unsigned nr_lines;                        /* entries of lines; those of messages follow */
+	uint32_t first_message;                   /* GSI of the first message's entry */
+	uint64_t routes_taken[KVM_MESSAGES / 64]; /* messages that have an eventfd */
 };
 
 /* One capability that a machine needs, and what for, so that a KVM which lacks it can be named. */
@@ -97,6 +104,12 @@ void kvm_close(struct kvm *kvm);
  * irqchip is made.
  */
 void kvm_take_irqs(struct kvm *kvm);
+/*
+ * The `n` routes of the irqchip's lines, which KVM has by default: it takes only whole tables, so ours begin with them.
+ * Before kvm_take_irqs(); without it, eventfds of messages are not taken. 0 or -ENOMEM.
+ */
+int kvm_set_lines(struct kvm *kvm, const struct kvm_irq_routing_entry *lines, unsigned n)
+	__attribute__((warn_unused_result));
 
 /* Makes `n` vCPUs and maps their shared pages; no thread yet. */
 int kvm_make_vcpus(struct kvm *kvm, unsigned n, struct error *err) __attribute__((warn_unused_result));
@@ -106,6 +119,12 @@ void kvm_join_vcpus(struct kvm *kvm);
 
 /* Serves what the kernel has queued of posted writes. From any registered thread, never inside a handler. */
 void kvm_drain_posted(struct kvm *kvm);
+
+/* routes.c's side of the irqchip: see struct irqchip_ops. */
+int kvm_route_add(void *chip, int fd, uint64_t addr, uint32_t data, unsigned *id);
+void kvm_route_del(void *chip, int fd, unsigned id);
+/* An eventfd for a GSI, or (KVM_IRQFD_FLAG_DEASSIGN) no more. 0 or -errno. */
+int kvm_irqfd(struct kvm *kvm, unsigned gsi, int fd, int resample, uint32_t flags);
 
 /* listener.c's side of kvm_open(): fills in kvm->listener. */
 void kvm_listener_init(struct kvm *kvm);

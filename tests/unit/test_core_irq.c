@@ -55,8 +55,31 @@ static void chip_fd_del(void *arg, unsigned line, int fd)
 	snprintf(chip->log + n, sizeof(chip->log) - n, "%u!%d ", line, fd);
 }
 
+static int chip_route_add(void *arg, int fd, uint64_t addr, uint32_t data, unsigned *id)
+{
+	struct chip *chip = arg;
+	size_t n = strlen(chip->log);
+
+	*id = (unsigned)fd * 10;
+	snprintf(chip->log + n, sizeof(chip->log) - n, "%d=%x/%x ", fd, (unsigned)addr, data);
+	return chip->refuse;
+}
+
+static void chip_route_del(void *arg, int fd, unsigned id)
+{
+	struct chip *chip = arg;
+	size_t n = strlen(chip->log);
+
+	snprintf(chip->log + n, sizeof(chip->log) - n, "%d!%u ", fd, id);
+}
+
 static const struct irqchip_ops chip_ops = {
-	.set_line = chip_set_line, .send_msi = chip_send_msi, .fd_add = chip_fd_add, .fd_del = chip_fd_del
+	.set_line = chip_set_line,
+	.send_msi = chip_send_msi,
+	.fd_add = chip_fd_add,
+	.fd_del = chip_fd_del,
+	.route_add = chip_route_add,
+	.route_del = chip_route_del,
 };
 
 static void check_log(struct chip *chip, const char *want)
@@ -253,6 +276,48 @@ static void test_eventfd_follows_the_chip(void **state)
 	irq_router_fini(&router);
 }
 
+static void test_message_by_eventfd(void **state)
+{
+	const struct irqchip_ops cannot = { .set_line = chip_set_line };
+	struct irq_route a = { 0 }, b = { 0 };
+	struct irq_router router;
+	struct chip chip = { 0 }, other = { 0 };
+
+	irq_router_init(&router, &chip_ops, &chip);
+	irq_route_disarm(&a);
+	irq_route_arm(&router, &a, 10, 0xfee00000, 0x21);
+	check_log(&chip, "10=fee00000/21 ");
+	assert_true(a.assigned);
+	irq_route_arm(&router, &b, 11, 0xfee00000, 0x22);
+	check_log(&chip, "11=fee00000/22 ");
+	/* Another message for the same eventfd, and another eventfd. */
+	irq_route_arm(&router, &a, 10, 0xfee01000, 0x31);
+	check_log(&chip, "10!100 10=fee01000/31 ");
+	irq_route_disarm(&b);
+	irq_route_disarm(&b);
+	check_log(&chip, "11!110 ");
+	/* They follow the chip, and tell who must serve them where it cannot, or will not. */
+	irq_router_chip(&router, &cannot, &other);
+	check_log(&chip, "10!100 ");
+	assert_false(a.assigned);
+	other.refuse = -ENOSPC;
+	irq_router_chip(&router, &chip_ops, &other);
+	check_log(&other, "10=fee01000/31 ");
+	assert_false(a.assigned);
+	irq_route_arm(&router, &b, 11, 0xfee00000, 0x22);
+	assert_false(b.assigned);
+	irq_route_disarm(&b);
+	check_log(&other, "11=fee00000/22 ");
+	irq_router_chip(&router, &chip_ops, &chip);
+	check_log(&other, "");
+	assert_true(a.assigned);
+	check_log(&chip, "10=fee01000/31 ");
+	irq_route_disarm(&a);
+	check_log(&chip, "10!100 ");
+	assert_null(router.routes);
+	irq_router_fini(&router);
+}
+
 /* Sources in many threads on one line: at the end its level is that of the last word, and the chip heard only changes. */
 struct player {
 	struct irq irq;
@@ -313,6 +378,7 @@ int main(void)
 		cmocka_unit_test(test_chip_comes_late),
 		cmocka_unit_test(test_eventfd),
 		cmocka_unit_test(test_eventfd_follows_the_chip),
+		cmocka_unit_test(test_message_by_eventfd),
 		cmocka_unit_test(test_threads),
 	};
 

@@ -12,6 +12,9 @@
 /* Those that an xAPIC's ids, 0 to 254, can tell apart. */
 #define XAPIC_CPUS 255
 
+#define IOAPIC_LINES KVM_IOAPIC_NUM_PINS
+#define PIC_LINES    16
+
 static const struct kvm_need needs[] = {
 	{ KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP", "interrupt controllers in the kernel" },
 	{ KVM_CAP_PIT2, "KVM_CAP_PIT2", "a timer in the kernel" },
@@ -30,6 +33,28 @@ static const struct kvm_need needs[] = {
 static int refused(struct error *err, const char *what)
 {
 	return error_set(err, -errno, "KVM refuses %s: %s", what, strerror(errno));
+}
+
+/* What KVM_CREATE_IRQCHIP makes of lines: each leads to the IOAPIC's input of its number, the first 16 to the PICs too. */
+static int route_lines(struct kvm *kvm, struct error *err)
+{
+	struct kvm_irq_routing_entry lines[IOAPIC_LINES + PIC_LINES];
+	unsigned n = 0;
+
+	memset(lines, 0, sizeof(lines));
+	for (unsigned gsi = 0; gsi < IOAPIC_LINES; gsi++) {
+		lines[n].gsi = gsi;
+		lines[n].type = KVM_IRQ_ROUTING_IRQCHIP;
+		lines[n].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+		lines[n++].u.irqchip.pin = gsi;
+		if (gsi >= PIC_LINES)
+			continue;
+		lines[n].gsi = gsi;
+		lines[n].type = KVM_IRQ_ROUTING_IRQCHIP;
+		lines[n].u.irqchip.irqchip = gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
+		lines[n++].u.irqchip.pin = gsi % 8;
+	}
+	return kvm_set_lines(kvm, lines, n) ? error_set(err, -ENOMEM, "no memory for interrupt routes") : 0;
 }
 
 static int make_chips(struct board *board, struct kvm *kvm, struct error *err)
@@ -55,6 +80,9 @@ static int make_chips(struct board *board, struct kvm *kvm, struct error *err)
 		return refused(err, "to make the interrupt controllers");
 	if (ioctl(kvm->fd, KVM_CREATE_PIT2, &pit))
 		return refused(err, "to make the timer");
+	r = route_lines(kvm, err);
+	if (r)
+		return r;
 	return chip_state_take(kvm->fd, &board->chips, err);
 }
 
