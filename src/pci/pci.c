@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/vm.h"
+#include "pci/msix.h"
 
 static_assert(PCI_ECAM_BUS_SIZE == PCI_SLOTS * PCI_FUNCTIONS * PCI_CONFIG_SIZE, "a bus of ECAM");
 static_assert(PCI_BASE_ADDRESS_0 + 4 * PCI_BARS == PCI_CARDBUS_CIS, "BARs end where the CIS pointer starts");
@@ -66,6 +67,9 @@ void pci_function_init(struct pci_function *fn, const struct pci_ids *ids, uint8
 	fn->intx = false;
 	fn->config = config;
 	fn->written = NULL;
+	fn->msix = NULL;
+	fn->window = 0;
+	fn->window_access = NULL;
 	memset(fn->bars, 0, sizeof(fn->bars));
 	memset(config, 0, PCI_CONFIG_SIZE);
 	memset(fn->reset, 0, sizeof(fn->reset));
@@ -320,15 +324,16 @@ int pci_bus_add(struct pci_bus *bus, struct pci_function *fn, unsigned slot, uns
 	return r;
 }
 
-/* Raises or lowers the wire as the device and the command register have it. */
+/* Raises or lowers the wire as the device and the command register have it; MSI-X is used instead of it (6.8.2.2). */
 static void update_intx(struct pci_function *fn)
 {
 	uint32_t command = pci_get(fn, PCI_COMMAND, 2), status = pci_get(fn, PCI_STATUS, 2);
+	bool off = (command & PCI_COMMAND_INTX_DISABLE) || (fn->msix && msix_enabled(fn->msix));
 
 	if (fn->pin == 0)
 		return;
 	pci_set(fn, PCI_STATUS, 2, fn->intx ? status | PCI_STATUS_INTERRUPT : status & ~PCI_STATUS_INTERRUPT);
-	irq_set(&fn->irq, fn->intx && !(command & PCI_COMMAND_INTX_DISABLE));
+	irq_set(&fn->irq, fn->intx && !off);
 }
 
 void pci_bus_remove(struct pci_function *fn)
@@ -372,6 +377,8 @@ void pci_function_reset(struct pci_function *fn)
 
 	memcpy(fn->config, fn->reset, PCI_CONFIG_SIZE);
 	fn->intx = false;
+	if (fn->msix)
+		msix_reset(fn->msix);
 	if (!bus)
 		return;
 	update_intx(fn);
@@ -390,6 +397,8 @@ void pci_function_sync(struct pci_function *fn)
 		fn->config[reg] =
 			(uint8_t)((fn->config[reg] & fn->writable[reg]) | (fn->reset[reg] & ~fn->writable[reg]));
 	fn->intx = pci_get(fn, PCI_STATUS, 2) & PCI_STATUS_INTERRUPT;
+	if (fn->msix)
+		msix_follow(fn->msix);
 	update_intx(fn);
 	pci_bus_settle(bus);
 	pthread_mutex_unlock(&bus->lock);
@@ -437,46 +446,70 @@ static bool config_access_valid(unsigned reg, unsigned len)
 	return (len == 1 || len == 2 || len == 4) && reg < PCI_CONFIG_SIZE && len <= PCI_CONFIG_SIZE - reg;
 }
 
+static bool touches(unsigned reg, unsigned len, unsigned first, unsigned size)
+{
+	return reg < first + size && first < reg + len;
+}
+
+/*
+ * The function whose window all of the access lies in, or NULL. It may be unplugged when its lock is dropped, but not
+ * gone: it waits for handlers, and this is one.
+ */
+static struct pci_function *window_of(struct pci_function *fn, unsigned reg, unsigned len)
+{
+	return fn && fn->window && reg >= fn->window && reg + len <= fn->window + 4 ? fn : NULL;
+}
+
 uint32_t pci_config_read(struct pci_bus *bus, uint8_t devfn, unsigned reg, unsigned len)
 {
+	struct pci_function *window;
 	uint32_t value = UINT32_MAX;
 
 	if (!config_access_valid(reg, len))
 		return value;
 	value >>= 32 - 8 * len;
 	pthread_mutex_lock(&bus->lock);
+	window = window_of(bus->functions[devfn], reg, len);
 	if (bus->functions[devfn])
 		value = pci_get(bus->functions[devfn], reg, len);
 	pthread_mutex_unlock(&bus->lock);
+	if (window)
+		window->window_access(window, reg - window->window, len, &value, false);
 	return value;
 }
 
-static bool touches(unsigned reg, unsigned len, unsigned first, unsigned size)
+static void write_config(struct pci_bus *bus, struct pci_function *fn, unsigned reg, unsigned len, uint32_t value)
 {
-	return reg < first + size && first < reg + len;
+	bool command = touches(reg, len, PCI_COMMAND, 2), msix = fn->msix && touches(reg, len, fn->msix->cap, 4);
+
+	for (unsigned i = 0; i < len; i++) {
+		uint8_t byte = (uint8_t)(value >> 8 * i), mask = fn->writable[reg + i];
+
+		fn->config[reg + i] = (uint8_t)((fn->config[reg + i] & ~mask) | (byte & mask));
+		fn->config[reg + i] &= (uint8_t) ~(byte & fn->clear[reg + i]);
+	}
+	if (msix)
+		msix_follow(fn->msix);
+	if (command || msix)
+		update_intx(fn);
+	if (command || touches(reg, len, PCI_BASE_ADDRESS_0, 4 * PCI_BARS))
+		pci_bus_settle(bus);
+	if (fn->written)
+		fn->written(fn, reg, len);
 }
 
 void pci_config_write(struct pci_bus *bus, uint8_t devfn, unsigned reg, unsigned len, uint32_t value)
 {
-	struct pci_function *fn;
+	struct pci_function *fn, *window;
 
 	if (!config_access_valid(reg, len))
 		return;
 	pthread_mutex_lock(&bus->lock);
 	fn = bus->functions[devfn];
-	if (fn) {
-		for (unsigned i = 0; i < len; i++) {
-			uint8_t byte = (uint8_t)(value >> 8 * i), mask = fn->writable[reg + i];
-
-			fn->config[reg + i] = (uint8_t)((fn->config[reg + i] & ~mask) | (byte & mask));
-			fn->config[reg + i] &= (uint8_t) ~(byte & fn->clear[reg + i]);
-		}
-		if (touches(reg, len, PCI_COMMAND, 2))
-			update_intx(fn);
-		if (touches(reg, len, PCI_COMMAND, 2) || touches(reg, len, PCI_BASE_ADDRESS_0, 4 * PCI_BARS))
-			pci_bus_settle(bus);
-		if (fn->written)
-			fn->written(fn, reg, len);
-	}
+	window = window_of(fn, reg, len);
+	if (fn && !window)
+		write_config(bus, fn, reg, len, value);
 	pthread_mutex_unlock(&bus->lock);
+	if (window)
+		window->window_access(window, reg - window->window, len, &value, true);
 }

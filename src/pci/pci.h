@@ -42,6 +42,7 @@ static inline uint8_t pci_devfn(unsigned slot, unsigned function)
 	return (uint8_t)(slot << 3 | function);
 }
 
+struct msix;
 struct pci_bus;
 struct pci_function;
 
@@ -77,7 +78,7 @@ struct pci_function {
 	uint8_t pin;                       /* INTx: 1-4 for A-D, 0: none */
 	uint8_t next_cap;                  /* free config space for capabilities starts here */
 	uint16_t boot_command;             /* PCI_COMMAND_* that are on after power-on and reset */
-	bool intx;                         /* what the device asks for, before PCI_COMMAND_INTX_DISABLE */
+	bool intx;                         /* what the device asks for, whether or not the wire may show it */
 	struct irq irq;                    /* the pin's wire */
 	struct pci_bar bars[PCI_BARS];     /* kind PCI_BAR_NONE: absent, or the upper half of the one before */
 	uint8_t *config;                   /* PCI_CONFIG_SIZE bytes in the device's state struct */
@@ -89,6 +90,13 @@ struct pci_function {
 	 * device's lock, nor call back into this file except for pci_get() and pci_set(). May be NULL.
 	 */
 	void (*written)(struct pci_function *fn, unsigned reg, unsigned len);
+	struct msix *msix; /* msix_init()'s; NULL: INTx or nothing */
+	/*
+	 * Four bytes of config space, at `window` (0: none), that are a window to something behind the device's own lock.
+	 * Accesses inside them go here, with no lock of the PCI's held but, by way of ports, the host bridge's.
+	 */
+	unsigned window;
+	void (*window_access)(struct pci_function *fn, unsigned offset, unsigned len, uint32_t *value, bool write);
 };
 
 /* For devices whose type is a PCI function's. */
@@ -182,7 +190,7 @@ void pci_set(struct pci_function *fn, unsigned reg, unsigned len, uint32_t value
 /* After a restore: wire and BARs follow from config space. For a type's start(), with the device's lock held. */
 void pci_function_sync(struct pci_function *fn);
 
-/* Sets the level of the function's INTx wire, subject to PCI_COMMAND_INTX_DISABLE. Legal in handlers. */
+/* Sets the level of the function's INTx wire, low while PCI_COMMAND_INTX_DISABLE or MSI-X is on. Legal in handlers. */
 void pci_intx(struct pci_function *fn, bool level);
 /* Bit n: BAR n decodes now. */
 unsigned pci_bars_live(struct pci_function *fn);
