@@ -2,6 +2,7 @@
 /* mem.c - bounded copies to and from guest memory, and the host memory that backs guest RAM. */
 #include "core/mem.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -93,18 +94,78 @@ int mem_fill(struct mem *mem, uint64_t gpa, uint8_t byte, uint64_t len)
 	return mem_store(mem, gpa, NULL, byte, len);
 }
 
-int mem_map(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
+/* The word at gpa, inside a read section; NULL if it is not one access of the host's. */
+static void *mem_word(struct mem *mem, uint64_t gpa, uint64_t width, bool write)
+{
+	uint64_t n = width;
+	void *host = gpa % width ? NULL : mem_piece(mem, gpa, &n, write, NULL);
+
+	return host && n == width && (uintptr_t)host % width == 0 ? host : NULL;
+}
+
+int mem_load16(struct mem *mem, uint64_t gpa, uint16_t *value)
+{
+	const uint16_t *word;
+
+	bus_read_lock();
+	word = mem_word(mem, gpa, sizeof(*word), false);
+	*value = word ? le16toh(__atomic_load_n(word, __ATOMIC_ACQUIRE)) : 0;
+	bus_read_unlock();
+	return word ? 0 : -EFAULT;
+}
+
+int mem_load32(struct mem *mem, uint64_t gpa, uint32_t *value)
+{
+	const uint32_t *word;
+
+	bus_read_lock();
+	word = mem_word(mem, gpa, sizeof(*word), false);
+	*value = word ? le32toh(__atomic_load_n(word, __ATOMIC_ACQUIRE)) : 0;
+	bus_read_unlock();
+	return word ? 0 : -EFAULT;
+}
+
+int mem_store16(struct mem *mem, uint64_t gpa, uint16_t value)
+{
+	uint16_t *word;
+
+	bus_read_lock();
+	word = mem_word(mem, gpa, sizeof(*word), true);
+	if (word)
+		__atomic_store_n(word, htole16(value), __ATOMIC_RELEASE);
+	bus_read_unlock();
+	if (!word)
+		return -EFAULT;
+	mem_dirty(mem, gpa, sizeof(*word));
+	return 0;
+}
+
+int mem_store32(struct mem *mem, uint64_t gpa, uint32_t value)
+{
+	uint32_t *word;
+
+	bus_read_lock();
+	word = mem_word(mem, gpa, sizeof(*word), true);
+	if (word)
+		__atomic_store_n(word, htole32(value), __ATOMIC_RELEASE);
+	bus_read_unlock();
+	if (!word)
+		return -EFAULT;
+	mem_dirty(mem, gpa, sizeof(*word));
+	return 0;
+}
+
+int mem_map_some(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
 {
 	struct memory *memory = NULL;
-	uint64_t n = len;
 	void *host;
 
 	*ref = (struct mem_ref){ .gpa = gpa };
 	if (!len || mem_wraps(gpa, len))
 		return -EFAULT;
 	bus_read_lock();
-	host = mem_piece(mem, gpa, &n, write, &memory);
-	if (!host || n != len || !memory) {
+	host = mem_piece(mem, gpa, &len, write, &memory);
+	if (!host || !memory) {
 		bus_read_unlock();
 		return -EFAULT;
 	}
@@ -114,6 +175,17 @@ int mem_map(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_
 	ref->len = len;
 	ref->memory = memory;
 	return 0;
+}
+
+int mem_map(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
+{
+	int rc = mem_map_some(mem, gpa, len, write, ref);
+
+	if (rc == 0 && ref->len != len) {
+		mem_unmap(ref);
+		rc = -EFAULT;
+	}
+	return rc;
 }
 
 void mem_dirty(struct mem *mem, uint64_t gpa, uint64_t len)

@@ -9,6 +9,7 @@
 #ifndef TRAPLINE_CORE_MEM_H
 #define TRAPLINE_CORE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,17 @@ struct mem_ref {
 int mem_read(struct mem *mem, uint64_t gpa, void *buf, uint64_t len) __attribute__((warn_unused_result));
 int mem_write(struct mem *mem, uint64_t gpa, const void *buf, uint64_t len) __attribute__((warn_unused_result));
 int mem_fill(struct mem *mem, uint64_t gpa, uint8_t byte, uint64_t len) __attribute__((warn_unused_result));
+/*
+ * For words that a guest's processors touch at the same time: one access of the host's, never torn, little-endian. Loads
+ * acquire, stores release. 0, or -EFAULT: no RAM, or not aligned to the width (in the guest or behind it).
+ */
+int mem_load16(struct mem *mem, uint64_t gpa, uint16_t *value) __attribute__((warn_unused_result));
+int mem_load32(struct mem *mem, uint64_t gpa, uint32_t *value) __attribute__((warn_unused_result));
+int mem_store16(struct mem *mem, uint64_t gpa, uint16_t value) __attribute__((warn_unused_result));
+int mem_store32(struct mem *mem, uint64_t gpa, uint32_t value) __attribute__((warn_unused_result));
+/* As much of [gpa, gpa + len) as lies in one piece of host memory: at least a byte, in ref->len. 0 or -EFAULT. */
+int mem_map_some(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
+	__attribute__((warn_unused_result));
 /* 0 or -EFAULT: all of [gpa, gpa + len) in one piece of host memory. A writer calls mem_dirty() when done. */
 int mem_map(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
 	__attribute__((warn_unused_result));

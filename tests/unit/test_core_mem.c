@@ -194,6 +194,84 @@ static void test_map_outlives_region(void **state)
 	mem_unmap(&ref);
 }
 
+/* A word is one access: aligned, in one piece, in memory, little-endian. */
+static void test_words(void **state)
+{
+	uint8_t bytes[4];
+	uint16_t half;
+	uint32_t word;
+	struct bed bed;
+
+	bed_init(&bed);
+	assert_int_equal(mem_store16(&bed.mem, LOW_BASE + PIECE - 2, 0x1234), 0);
+	assert_int_equal(bed.wrote, 1);
+	assert_true(bed.wrote_gpa == LOW_BASE + PIECE - 2);
+	assert_int_equal(bed.wrote_len, 2);
+	assert_int_equal(mem_store32(&bed.mem, LOW_BASE + PIECE, 0xdeadbeef), 0);
+	assert_int_equal(bed.wrote_len, 4);
+	assert_int_equal(mem_read(&bed.mem, LOW_BASE + PIECE - 2, bytes, 4), 0);
+	assert_memory_equal(bytes, "\x34\x12\xef\xbe", 4);
+	assert_int_equal(mem_load16(&bed.mem, LOW_BASE + PIECE - 2, &half), 0);
+	assert_int_equal(half, 0x1234);
+	assert_int_equal(mem_load32(&bed.mem, LOW_BASE + PIECE, &word), 0);
+	assert_int_equal(word, 0xdeadbeef);
+	bed.wrote = 0;
+	for (unsigned odd = 1; odd < 4; odd++) {
+		assert_int_equal(mem_load32(&bed.mem, LOW_BASE + odd, &word), -EFAULT);
+		assert_int_equal(mem_store32(&bed.mem, LOW_BASE + odd, 1), -EFAULT);
+	}
+	assert_int_equal(mem_load16(&bed.mem, LOW_BASE + PIECE - 1, &half), -EFAULT); /* across two pieces, too */
+	assert_int_equal(mem_store16(&bed.mem, LOW_BASE + 1, 1), -EFAULT);
+	assert_int_equal(mem_load16(&bed.mem, LOW_BASE + 2 * PIECE, &half), -EFAULT);
+	assert_int_equal(mem_store32(&bed.mem, LOW_BASE - 4, 1), -EFAULT);
+	assert_int_equal(mem_load16(&bed.mem, ROM_BASE, &half), 0);
+	assert_int_equal(mem_store16(&bed.mem, ROM_BASE, 1), -EFAULT);
+	assert_int_equal(bed.wrote, 0);
+	bed_fini(&bed);
+}
+
+/* Memory whose place in the host is odd: a word there would be torn. */
+static void test_words_behind_odd_memory(void **state)
+{
+	struct region odd;
+	uint16_t half;
+	struct bed bed;
+
+	bed_init(&bed);
+	odd = (struct region){ .name = "odd",
+		.kind = REGION_RAM,
+		.space = SPACE_MMIO,
+		.base = 0x1000000,
+		.size = 16,
+		.memory = bed.memory,
+		.memory_offset = 1 };
+	assert_int_equal(bus_add(bed.bus, &odd), 0);
+	assert_int_equal(mem_load16(&bed.mem, 0x1000000, &half), -EFAULT);
+	assert_int_equal(mem_store16(&bed.mem, 0x1000000, 1), -EFAULT);
+	bus_remove(bed.bus, &odd);
+	bed_fini(&bed);
+}
+
+static void test_map_some(void **state)
+{
+	struct mem_ref ref;
+	struct bed bed;
+
+	bed_init(&bed);
+	assert_int_equal(mem_map_some(&bed.mem, LOW_BASE + PIECE - 8, 20, true, &ref), 0);
+	assert_int_equal(ref.len, 8);
+	assert_ptr_equal(ref.host, (uint8_t *)bed.memory->host + 2 * PIECE - 8);
+	mem_unmap(&ref);
+	assert_int_equal(mem_map_some(&bed.mem, LOW_BASE + PIECE, 12, true, &ref), 0);
+	assert_int_equal(ref.len, 12);
+	assert_ptr_equal(ref.host, bed.memory->host);
+	mem_unmap(&ref);
+	assert_int_equal(mem_map_some(&bed.mem, LOW_BASE + 2 * PIECE, 1, false, &ref), -EFAULT);
+	assert_int_equal(mem_map_some(&bed.mem, UINT64_MAX, 2, false, &ref), -EFAULT);
+	assert_int_equal(mem_map_some(&bed.mem, ROM_BASE, 2, true, &ref), -EFAULT);
+	bed_fini(&bed);
+}
+
 static size_t resident(const struct memory *memory)
 {
 	size_t pages = memory->size / 4096, n = 0;
@@ -241,6 +319,9 @@ int main(void)
 		cmocka_unit_test(test_end_of_address_space),
 		cmocka_unit_test(test_rom),
 		cmocka_unit_test(test_map_outlives_region),
+		cmocka_unit_test(test_words),
+		cmocka_unit_test(test_words_behind_odd_memory),
+		cmocka_unit_test(test_map_some),
 		cmocka_unit_test(test_memory_new),
 	};
 
