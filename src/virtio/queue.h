@@ -48,10 +48,10 @@ struct virtq {
 	void *arg;
 	/* queue.c's own */
 	pthread_mutex_t lock;
-	uint16_t signalled; /* EVENT_IDX: the used index (packed: slot, with its wrap) when the driver was last told */
-	bool signalled_valid, signalled_wrap;
-	unsigned generation;         /* of the queue's life: a chain of an earlier one is not given back but dropped */
-	struct virtq_piece *scratch; /* VIRTQ_MAX of them: descriptors of the chain being taken */
+	unsigned fresh;      /* slots that became used since the driver was last asked whether it wants to know */
+	unsigned owed;       /* atomic: slots that the driver has not got back */
+	unsigned generation; /* of the queue's life: a chain of an earlier one is not given back but dropped */
+	struct virtq_scratch *scratch; /* for the chain being taken */
 };
 
 /* What the driver offered in one go. `out`: the device reads (comes first), `in`: the device writes. */
@@ -73,7 +73,7 @@ int virtq_init(struct virtq *q, struct mem *mem, struct virtq_state *state, uint
 void virtq_fini(struct virtq *q); /* nothing in flight; copes with one that is all zeros */
 /*
  * The driver enabled it: checks size and alignment (2.6, 2.8.10.1) and begins at the state's indices. 0, or -EINVAL: it
- * is broken, which fault() was told. state->enabled is set by this, and the features are final.
+ * is broken, which fault() was told in here, and not enabled. state->enabled is set by this, and the features are final.
  */
 int virtq_start(struct virtq *q, uint64_t features) __attribute__((warn_unused_result));
 /*
