@@ -92,8 +92,8 @@ static int chardev_open_out(struct chardev *dev, int fd)
 			dev->chunk = tty ? CHARDEV_TTY_CHUNK : CHARDEV_PIPE_CHUNK;
 		}
 	}
-	if (dev->write_fd == dev->in_fd) {
-		/* epoll knows a file by descriptor and description: a second one to watch it by. */
+	if (!dev->own_write_fd && (dev->write_fd == dev->in_fd || dev->keeps)) {
+		/* A second one to watch it by, for epoll takes each once: the first is, or may become, the input's. */
 		dev->write_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
 		if (dev->write_fd < 0)
 			return -errno;

@@ -102,8 +102,8 @@ int chardev_init(struct chardev *dev, struct loop *loop, int in_fd, int out_fd) 
  */
 void chardev_keep(struct chardev *dev);
 /*
- * On the loop's thread, or when it does not run; the input first where both are one file. 0 or -errno, and then
- * nothing is attached. Detaching keeps what the guest has not read yet, and calls `writable` if the chip waits for it.
+ * On the loop's thread, or when it does not run; both may be one file. 0 or -errno, and then nothing is attached.
+ * Detaching keeps what the guest has not read yet, and calls `writable` if the chip waits for it.
  */
 int chardev_attach_in(struct chardev *dev, int fd) __attribute__((warn_unused_result));
 int chardev_attach_out(struct chardev *dev, int fd) __attribute__((warn_unused_result));

@@ -168,6 +168,19 @@ static void test_history_is_bounded(void **state)
 	bed_fini(&bed);
 }
 
+/* Fills ring and socket; how many bytes that took. */
+static size_t fill(struct bed *bed)
+{
+	size_t n = 0;
+
+	while (chardev_room(&bed->dev)) {
+		for (; chardev_room(&bed->dev); n++)
+			chardev_put(&bed->dev, 'x');
+		settle(bed);
+	}
+	return n;
+}
+
 /* A client that reads nothing makes the chip wait; one that goes lets it go on. */
 static void test_stuck_client(void **state)
 {
@@ -175,11 +188,7 @@ static void test_stuck_client(void **state)
 
 	bed_init(&bed);
 	bed_attach(&bed);
-	while (chardev_room(&bed.dev)) {
-		while (chardev_room(&bed.dev))
-			chardev_put(&bed.dev, 'x');
-		settle(&bed);
-	}
+	(void)fill(&bed);
 	bed.rest = 100;
 	assert_int_equal(bed.dev.dropped, 0);
 	close(bed.theirs);
@@ -189,6 +198,47 @@ static void test_stuck_client(void **state)
 	assert_int_equal(chardev_room(&bed.dev), CHARDEV_OUT_SIZE);
 	assert_int_equal(bed.dev.dropped, 0);
 	bed_fini(&bed);
+}
+
+/* A client's input may have to wait until what the last one sent has been read; `full`: its output waits by then. */
+static void check_input_attached_later(bool full)
+{
+	static char got[CHARDEV_OUT_SIZE];
+	size_t sent = 0, came = 0;
+	uint8_t buf[8];
+	struct bed bed;
+	int ends[2];
+	ssize_t n;
+
+	bed_init(&bed);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+	bed.ours = ends[0];
+	bed.theirs = ends[1];
+	assert_int_equal(chardev_attach_out(&bed.dev, bed.ours), 0);
+	if (full)
+		sent = fill(&bed);
+	assert_int_equal(chardev_attach_in(&bed.dev, bed.ours), 0);
+	if (!full)
+		sent = fill(&bed);
+	assert_int_equal(bed.dev.dropped, 0);
+	assert_int_equal(write(bed.theirs, "in", 2), 2);
+	settle(&bed);
+	assert_int_equal(chardev_get(&bed.dev, buf, sizeof(buf)), 2);
+	while ((n = recv(bed.theirs, got, sizeof(got), MSG_DONTWAIT)) > 0) {
+		came += (size_t)n;
+		settle(&bed);
+	}
+	assert_int_equal(came, sent);
+	close(bed.theirs);
+	settle(&bed);
+	assert_int_equal(bed.hangups, 1);
+	bed_fini(&bed);
+}
+
+static void test_input_attached_later(void **state)
+{
+	check_input_attached_later(true);
+	check_input_attached_later(false);
 }
 
 /* Half a hang-up: all was sent, but the answer is still read. Input of one that has gone is the guest's all the same. */
@@ -255,6 +305,7 @@ int main(void)
 		cmocka_unit_test(test_history),
 		cmocka_unit_test(test_history_is_bounded),
 		cmocka_unit_test(test_stuck_client),
+		cmocka_unit_test(test_input_attached_later),
 		cmocka_unit_test(test_half_closed),
 		cmocka_unit_test(test_flush_takes_the_chips_rest),
 	};
