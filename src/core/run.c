@@ -2,8 +2,8 @@
 /*
  * run.c - the rendezvous of vCPUs, and requests to reset or end.
  *
- * A runner is parked while it waits in run_enter(), which it does while the state is not RUNNING or a
- * request is pending. The two are looked at together and change under one lock, and taking a request
+ * A runner is parked while it waits in run_enter(), which it does while the state is not RUNNING, a
+ * request is pending or somebody holds. The two are looked at together and change under one lock, and taking a request
  * leaves RUNNING in the same moment, so between a request and its being carried out there is no gap
  * through which a vCPU could enter the guest. A kick comes after the change that it tells of: a vCPU
  * that looked before the change finds the kick, one that looks after finds the change.
@@ -116,7 +116,8 @@ bool run_interrupted(struct run *run)
 	 * The reason first: run_take_request() leaves RUNNING before it clears the reason, so who finds it
 	 * cleared finds the state changed. The other way round, both could look at rest.
 	 */
-	return run_reason(run) != REASON_NONE || run_state(run) != RUN_RUNNING;
+	return run_reason(run) != REASON_NONE || run_state(run) != RUN_RUNNING ||
+	       __atomic_load_n(&run->held, __ATOMIC_SEQ_CST);
 }
 
 /* Waits out pauses and requests, with the lock held; whether to enter the guest. */
@@ -200,6 +201,22 @@ static void run_request_fmt(struct run *run, enum run_reason reason, const char 
 void run_request(struct run *run, enum run_reason reason)
 {
 	run_request_fmt(run, reason, "%s", "");
+}
+
+void run_hold(struct run *run)
+{
+	pthread_mutex_lock(&run->lock);
+	if (__atomic_fetch_add(&run->held, 1, __ATOMIC_SEQ_CST) == 0)
+		run_kick(run);
+	pthread_mutex_unlock(&run->lock);
+}
+
+void run_release(struct run *run)
+{
+	pthread_mutex_lock(&run->lock);
+	if (__atomic_sub_fetch(&run->held, 1, __ATOMIC_SEQ_CST) == 0)
+		pthread_cond_broadcast(&run->changed);
+	pthread_mutex_unlock(&run->lock);
 }
 
 enum run_reason run_take_request(struct run *run)

@@ -55,6 +55,7 @@ struct run {
 	bool ending;            /* an end was asked for; later requests are ignored */
 	struct runner *runners;
 	unsigned nr_runners, nr_parked;
+	unsigned held;                /* holds that are not released yet; written under lock, read atomically */
 	void (*requested)(void *arg); /* tells the control thread that there is a request; never waits */
 	void *requested_arg;
 };
@@ -74,6 +75,14 @@ void run_request(struct run *run, enum run_reason reason);
 /* The same with a word more for people, in run->why if this request is the one that counts. fmt may be NULL. */
 void run_request_text(struct run *run, enum run_reason reason, const char *fmt, va_list ap)
 	__attribute__((format(printf, 3, 0)));
+/*
+ * From any thread, handlers included: until it is released, no vCPU that comes out of the guest enters it again, and all
+ * of them are made to come out; it waits for none of them. Holds nest. A hold is no pause: the state is as it was,
+ * and held vCPUs count as parked for run_park(), and end at run_stop(). For what a guest must find done when
+ * its access has returned, but a handler must not wait for.
+ */
+void run_hold(struct run *run);
+void run_release(struct run *run);
 /*
  * Takes the pending request, REASON_NONE if there is none. The machine is not RUNNING afterwards, so that nobody
  * enters the guest before the taker has carried it out: by run_park() and run_resume(), or run_stop().

@@ -26,6 +26,7 @@ struct fake {
 	unsigned entries, kicks, completes;
 	enum run_reason ask; /* asked for in the next handler */
 	enum run_reason ask_in_complete;
+	unsigned hold; /* the next handler holds */
 };
 
 static unsigned load(unsigned *p)
@@ -84,7 +85,9 @@ static void *fake_thread(void *arg)
 		__atomic_store_n(&fake->in_guest, 1, __ATOMIC_SEQ_CST);
 		add(&fake->entries);
 		ask = __atomic_exchange_n(&fake->ask, REASON_NONE, __ATOMIC_SEQ_CST);
-		if (!ask)
+		if (__atomic_exchange_n(&fake->hold, 0, __ATOMIC_SEQ_CST))
+			run_hold(run);
+		else if (!ask)
 			fake_guest(fake);
 		__atomic_store_n(&fake->in_guest, 0, __ATOMIC_SEQ_CST);
 		if (ask)
@@ -368,6 +371,75 @@ static void test_leaver_is_not_waited_for(void **state)
 	run_fini(&run);
 }
 
+/* A handler holds: its vCPU and all others stay out until the release, and the handler has not waited. */
+static void test_hold_in_handler(void **state)
+{
+	struct bed *bed = bed_new(NR_VCPUS);
+
+	run_resume(&bed->run);
+	for (unsigned round = 1; round <= 200; round++) {
+		unsigned entries[NR_VCPUS];
+
+		for (unsigned v = 0; v < NR_VCPUS; v++)
+			wait_until(&bed->fakes[v].in_guest, 1);
+		__atomic_store_n(&bed->fakes[round % NR_VCPUS].hold, 1, __ATOMIC_SEQ_CST);
+		fake_kick(&bed->fakes[round % NR_VCPUS].runner);
+		while (!load(&bed->run.held))
+			usleep(50);
+		assert_int_equal(run_state(&bed->run), RUN_RUNNING);
+		assert_true(run_interrupted(&bed->run));
+		/* It waits for nobody, so they come out in a moment. */
+		for (unsigned v = 0; v < NR_VCPUS; v++)
+			while (load(&bed->fakes[v].in_guest))
+				usleep(50);
+		for (unsigned v = 0; v < NR_VCPUS; v++)
+			entries[v] = load(&bed->fakes[v].entries);
+		usleep(round % 50 ? 0 : 10000);
+		check_parked(bed, NR_VCPUS);
+		for (unsigned v = 0; v < NR_VCPUS; v++)
+			assert_int_equal(load(&bed->fakes[v].entries), entries[v]);
+		run_release(&bed->run);
+	}
+	run_stop(&bed->run);
+	bed_join(bed, NR_VCPUS);
+}
+
+static void test_holds_nest_and_hinder_nobody(void **state)
+{
+	struct bed *bed = bed_new(2);
+	unsigned entries;
+
+	run_resume(&bed->run);
+	wait_until(&bed->fakes[0].in_guest, 1);
+	run_hold(&bed->run);
+	run_hold(&bed->run);
+	run_release(&bed->run);
+	while (load(&bed->fakes[0].in_guest) || load(&bed->fakes[1].in_guest))
+		usleep(50);
+	entries = load(&bed->fakes[0].entries);
+	/* Parked and resumed meanwhile, and a reset asked for: no vCPU is waited for that is held, and none is let go. */
+	run_park(&bed->run, RUN_PAUSED);
+	run_resume(&bed->run);
+	run_request(&bed->run, REASON_RESET);
+	assert_int_equal(run_take_request(&bed->run), REASON_RESET);
+	run_park(&bed->run, RUN_RESETTING);
+	run_resume(&bed->run);
+	usleep(10000);
+	assert_int_equal(load(&bed->fakes[0].entries), entries);
+	/* Released while parked: the pause still counts. */
+	run_park(&bed->run, RUN_PAUSED);
+	run_release(&bed->run);
+	usleep(10000);
+	assert_int_equal(load(&bed->fakes[0].entries), entries);
+	run_resume(&bed->run);
+	wait_until(&bed->fakes[0].entries, entries + 1);
+	wait_until(&bed->fakes[1].in_guest, 1);
+	/* Who quits does not wait for the release. */
+	run_hold(&bed->run);
+	run_stop(&bed->run);
+	bed_join(bed, 2);
+}
+
 static void test_names(void **state)
 {
 	for (int i = 0; i < NR_REASONS; i++)
@@ -389,6 +461,8 @@ int main(void)
 		cmocka_unit_test(test_complete_before_parking),
 		cmocka_unit_test(test_precedence),
 		cmocka_unit_test(test_leaver_is_not_waited_for),
+		cmocka_unit_test(test_hold_in_handler),
+		cmocka_unit_test(test_holds_nest_and_hinder_nobody),
 		cmocka_unit_test(test_names),
 	};
 
