@@ -71,6 +71,11 @@ struct virtio_transport_ops {
 	void (*broken)(struct virtio *v); /* DEVICE_NEEDS_RESET was set: a config interrupt. Likewise */
 	/* Queue `index` is enabled or no more: arm or disarm its doorbell. With the device's lock held. May be NULL. */
 	void (*enabled)(struct virtio *v, unsigned index, bool on);
+	/*
+	 * A reset is over, and nothing of the device's last life will call used() or config() any more: the transport's
+	 * own registers and wires to power-on. With the device's lock held. May be NULL.
+	 */
+	void (*reset)(struct virtio *v);
 };
 
 struct virtio_queue {
@@ -81,7 +86,8 @@ struct virtio_queue {
 	struct loop_watch watch;
 	struct loop_work leave; /* quiesce, on that loop's thread */
 	struct virtio *v;
-	bool quiet;                      /* under the device's lock: nothing of it is in flight */
+	bool quiet; /* under the device's lock: false from the begin of a reset of it until nothing is in flight */
+	bool armed; /* likewise: the loop watches `kick` */
 	atomic_ullong kicks, interrupts; /* for statistics: traps of kicks, used-buffer interrupts sent */
 };
 
@@ -91,6 +97,7 @@ struct virtio {
 	const struct virtio_transport_ops *ops;
 	struct vm *vm;
 	uint64_t offered; /* features, the transport's and the queues' included */
+	bool legacy;      /* the transport's, after virtio_attach(): drivers of before 1.0 are served too */
 	struct virtio_state {
 		uint64_t features;  /* that the driver took */
 		uint8_t status;     /* VIRTIO_CONFIG_S_* */
@@ -103,6 +110,10 @@ struct virtio {
 	unsigned nr_queues;
 	unsigned leaving; /* queues that are not quiet yet, under the device's lock */
 	bool resetting;   /* a whole reset waits for them */
+	/* device.c's own */
+	bool abandoned;           /* it never became quiet, and the machine is gone: see virtio_destroy() */
+	pthread_cond_t all_quiet; /* with the device's lock: leaving fell to 0 */
+	struct loop_work broken;  /* on vm->loop: a queue broke */
 };
 
 /* What the machine hands to a transport's create(). */
@@ -132,8 +143,12 @@ static inline bool virtio_has(const struct virtio *v, unsigned bit)
 void virtio_kick(struct virtio *v, unsigned index);
 /* See quiesce() above. From any thread, with no lock held or the serving thread's own. */
 void virtio_quiet(struct virtio *v, unsigned index);
-/* The device changed its config space: generation, interrupt. From any thread, no lock held. */
+/*
+ * The device changed its config space: generation, interrupt. From any thread, no lock held. A field that a driver reads
+ * in more than one access (4 bytes at a time) is changed by virtio_config_set() instead, with the generation at once.
+ */
 void virtio_config_changed(struct virtio *v);
+void virtio_config_set(struct virtio *v, unsigned offset, const void *bytes, unsigned len);
 
 /* A thread that runs a loop of its own, for work that may wait. 0 or -errno. `name`: at most 15 characters. */
 struct virtio_worker {
@@ -154,9 +169,26 @@ void virtio_set_features(struct virtio *v, unsigned index, uint32_t bits);
 uint32_t virtio_offered(const struct virtio *v, unsigned index, bool legacy);
 /* The driver enables queue `index` with what its state says. Illegal orders and indices are ignored. */
 void virtio_enable_queue(struct virtio *v, unsigned index);
+/* Whether it may by the rules (VIRTIO_F_RING_RESET, a legacy PFN of 0) is the transport's to know. */
 void virtio_reset_queue(struct virtio *v, unsigned index);
 void virtio_config_read(struct virtio *v, unsigned offset, unsigned len, uint8_t *bytes); /* beyond the end: zeros */
 void virtio_config_write(struct virtio *v, unsigned offset, unsigned len, const uint8_t *bytes);
+
+/* For a transport's device_type. */
+/*
+ * stop(): resets the device, and waits until it is quiet, but not for ever: where a request on the host does not end, the
+ * machine is ended (vm_stop()). On the thread of vm->loop or while that does not run, with no lock held; idempotent.
+ */
+void virtio_stop(struct virtio *v);
+void virtio_power_on(struct virtio *v); /* reset(), with the device's lock held; stopped */
+/*
+ * destroy(): frees *v, stopped. False: something on the host still uses it, which has to be left as it is, the transport's
+ * struct device with it. NULL is fine.
+ */
+bool virtio_destroy(struct virtio *v);
+
+/* Tables of the guest-visible state: struct virtio_state and struct virtq_state. */
+extern const struct field virtio_state_fields[], virtq_state_fields[];
 
 extern const struct device_type virtio_pci_type;  /* config: struct virtio_config */
 extern const struct device_type virtio_mmio_type; /* likewise; one region of 0x200 bytes, one irq */
