@@ -18,10 +18,28 @@
 #include "core/status.h"
 #include "core/vm.h"
 #include "pci/pci.h"
+#include "virtio/virtio.h"
 
 struct kvm;
 struct kvm_need;
 struct vcpu;
+
+/* What carries a virtio device. */
+enum virtio_transport {
+	VIRTIO_ON_PCI,
+	VIRTIO_ON_PCI_LEGACY,
+	VIRTIO_ON_MMIO,
+	VIRTIO_ON_MMIO_LEGACY,
+	NR_VIRTIO_TRANSPORTS
+};
+
+/* A virtio device that the machine is to have. */
+struct guest_virtio {
+	char name[16]; /* "disk0": unique in the machine */
+	enum virtio_transport transport;
+	struct virtio_config config; /* `legacy` follows from the transport */
+	const char *option;          /* "--disk a.img": what asked for it, for messages */
+};
 
 /* What the user asked for. Strings are the caller's and outlive the machine. */
 struct guest_config {
@@ -39,8 +57,10 @@ struct guest_config {
 	unsigned cpus;
 	bool pci_test;               /* the test-only PCI function */
 	unsigned pci_test_functions; /* the same as a device of so many, at most PCI_FUNCTIONS; 0: as pci_test says */
-	bool exit_port;              /* a status that the guest gives ends it */
-	const char *const *place;    /* see struct place_moves in arch/place.h */
+	const struct guest_virtio *virtio; /* in the order in which they get their places; the caller's */
+	unsigned nr_virtio;
+	bool exit_port;           /* a status that the guest gives ends it */
+	const char *const *place; /* see struct place_moves in arch/place.h */
 	unsigned nr_place;
 };
 

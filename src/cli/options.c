@@ -72,6 +72,7 @@ static int store(const struct option_spec *spec, const char *value, struct error
 		*(const char **)spec->target = value;
 		return 0;
 	case OPTION_REPEAT:
+	case OPTION_REPEAT_OPTIONAL:
 		return append(spec->target, value, err);
 	case OPTION_COUNT:
 		return parse_count(value, spec->target, err);
@@ -82,17 +83,26 @@ static int store(const struct option_spec *spec, const char *value, struct error
 	}
 }
 
+#define NAMES 64
+
+/* Appends the options' names, as far as there is room. */
+static unsigned collect(const struct option_spec *specs, const char *names[NAMES], unsigned n)
+{
+	for (; specs->kind != OPTION_END && n < NAMES - 1; specs++) {
+		if (specs->kind == OPTION_TABLE)
+			n = collect(specs->target, names, n);
+		else if (specs->kind != OPTION_GROUP)
+			names[n++] = specs->name;
+	}
+	return n;
+}
+
 static int unknown(const struct option_spec *specs, const char *word, size_t len, struct error *err)
 {
 	char name[WORD_MAX] = "";
-	const char *names[64], *nearest;
-	unsigned n = 0;
+	const char *names[NAMES], *nearest;
 
-	for (; specs->kind != OPTION_END && n < 63; specs++) {
-		if (specs->kind != OPTION_GROUP)
-			names[n++] = specs->name;
-	}
-	names[n] = NULL;
+	names[collect(specs, names, 0)] = NULL;
 	if (len < sizeof(name))
 		memcpy(name, word, len);
 	nearest = word_nearest(name, names);
@@ -107,12 +117,23 @@ static int unknown(const struct option_spec *specs, const char *word, size_t len
 static const struct option_spec *find(const struct option_spec *specs, const char *name, size_t len, char letter)
 {
 	for (; specs->kind != OPTION_END; specs++) {
-		if (specs->kind == OPTION_GROUP)
+		if (specs->kind == OPTION_TABLE) {
+			const struct option_spec *found = find(specs->target, name, len, letter);
+
+			if (found)
+				return found;
+		}
+		if (specs->kind == OPTION_GROUP || specs->kind == OPTION_TABLE)
 			continue;
 		if (name ? strlen(specs->name) == len && memcmp(specs->name, name, len) == 0 : specs->letter == letter)
 			return specs;
 	}
 	return NULL;
+}
+
+static bool value_is_optional(const struct option_spec *spec)
+{
+	return spec->kind == OPTION_OPTIONAL || spec->kind == OPTION_REPEAT_OPTIONAL;
 }
 
 /* One argument that begins with '-', and where it takes one, its value. *i moves past what was used. */
@@ -137,7 +158,7 @@ static int parse_one(const struct option_spec *specs, int argc, char **argv, int
 	if (spec->kind == OPTION_FLAG) {
 		if (value)
 			return error_set(err, -EINVAL, "option '%s' takes no value", arg);
-	} else if (!value && spec->kind == OPTION_OPTIONAL) {
+	} else if (!value && value_is_optional(spec)) {
 		value = "";
 	} else if (!value) {
 		if (*i + 1 >= argc)
@@ -175,7 +196,7 @@ int options_parse(const struct option_spec *specs, int argc, char **argv, int *r
 void options_help(const struct option_spec *specs, FILE *out)
 {
 	for (; specs->kind != OPTION_END; specs++) {
-		const char *between = specs->kind == OPTION_OPTIONAL ? "[=" : specs->value ? " " : "";
+		const char *between = value_is_optional(specs) ? "[=" : specs->value ? " " : "";
 		char left[WORD_MAX * 2];
 		int n;
 
@@ -183,9 +204,13 @@ void options_help(const struct option_spec *specs, FILE *out)
 			fprintf(out, "\n%s\n", specs->name);
 			continue;
 		}
+		if (specs->kind == OPTION_TABLE) {
+			options_help(specs->target, out);
+			continue;
+		}
 		n = snprintf(left, sizeof(left), "  %c%c%s --%s%s%s%s", specs->letter ? '-' : ' ',
 			specs->letter ? specs->letter : ' ', specs->letter ? "," : " ", specs->name, between,
-			specs->value ? specs->value : "", specs->kind == OPTION_OPTIONAL ? "]" : "");
+			specs->value ? specs->value : "", value_is_optional(specs) ? "]" : "");
 		fprintf(out, "%-28s%s%s\n", left, n > 27 ? "\n                            " : "", specs->help);
 	}
 }

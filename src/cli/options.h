@@ -11,13 +11,18 @@
 
 #include "core/error.h"
 
-/* An OPTIONAL's value is a string that only --name=VALUE gives; without one it is "". */
+/*
+ * An OPTIONAL's value is a string that only --name=VALUE gives; without one it is "". So is that of REPEAT_OPTIONAL, which
+ * may be given more than once, as REPEAT. TABLE: its target is another table, which stands here as if it were written out.
+ */
 enum option_kind {
 	OPTION_GROUP,
 	OPTION_FLAG,
 	OPTION_STRING,
 	OPTION_OPTIONAL,
 	OPTION_REPEAT,
+	OPTION_REPEAT_OPTIONAL,
+	OPTION_TABLE,
 	OPTION_COUNT,
 	OPTION_SIZE,
 	OPTION_END

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* devices.c - options that add virtio devices: the table of them, and their values taken apart. */
+#include "cli/devices.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/word.h"
+
+/* The order in which devices get their slots. */
+static const struct device_option *const program_table[] = {
+	NULL,
+};
+
+static const char *const transports[] = {
+	[VIRTIO_ON_PCI] = "pci",
+	[VIRTIO_ON_PCI_LEGACY] = "pci-legacy",
+	[VIRTIO_ON_MMIO] = "mmio",
+	[VIRTIO_ON_MMIO_LEGACY] = "mmio-legacy",
+	NULL,
+};
+_Static_assert(sizeof(transports) / sizeof(transports[0]) == NR_VIRTIO_TRANSPORTS + 1, "a name for each transport");
+
+#define DEFAULT_TRANSPORT VIRTIO_ON_MMIO
+
+static const char transport_key[] = "transport";
+
+struct device_made {
+	const struct device_option *option;
+	void *config;
+	char *label; /* "--disk a.img" */
+	char *text;  /* the words, each ended by a 0 */
+};
+
+void devices_init(struct devices *d, const struct device_option *const *table)
+{
+	unsigned n = 0;
+
+	memset(d, 0, sizeof(*d));
+	d->table = table ? table : program_table;
+	d->specs[n++] = (struct option_spec){ OPTION_GROUP, 0, "Devices:", NULL, NULL, NULL };
+	for (unsigned i = 0; d->table[i]; i++) {
+		const struct device_option *o = d->table[i];
+
+		d->specs[n++] = (struct option_spec){ o->value_optional ? OPTION_REPEAT_OPTIONAL : OPTION_REPEAT,
+			o->letter, o->name, o->value, o->help, &d->given[i] };
+	}
+	d->specs[n++] = (struct option_spec){ OPTION_STRING, 0, "virtio-transport", "WHICH",
+		"of devices that do not say: pci, pci-legacy, mmio, mmio-legacy", &d->transport };
+	d->specs[n] = (struct option_spec){ OPTION_END, 0, NULL, NULL, NULL, NULL };
+}
+
+static int parse_transport(const char *text, enum virtio_transport *transport, struct error *err)
+{
+	const char *nearest;
+
+	for (unsigned i = 0; i < NR_VIRTIO_TRANSPORTS; i++) {
+		if (strcmp(text, transports[i]) == 0) {
+			*transport = (enum virtio_transport)i;
+			return 0;
+		}
+	}
+	nearest = word_nearest(text, transports);
+	error_set(err, -EINVAL, "'%.100s' is no transport: there are pci, pci-legacy, mmio and mmio-legacy", text);
+	if (nearest)
+		error_hint(err, "did you mean '%s'?", nearest);
+	return -EINVAL;
+}
+
+/* Cuts the next word off *at, which becomes NULL after the last; ",," is a comma in it. */
+static char *next_word(char **at)
+{
+	char *word = *at, *to = *at, *from = *at;
+
+	for (; *from; from++) {
+		if (*from == ',' && *++from != ',') {
+			*to = '\0';
+			*at = from;
+			return word;
+		}
+		*to++ = *from;
+	}
+	*to = '\0';
+	*at = NULL;
+	return word;
+}
+
+static int unknown_key(const struct device_option *o, const char *name, struct error *err)
+{
+	const char *names[DEVICE_KEYS + 2] = { transport_key }, *nearest;
+	unsigned n = 1;
+
+	for (const struct device_key *key = o->keys; key && key->name; key++)
+		names[n++] = key->name;
+	nearest = word_nearest(name, names);
+	error_set(err, -EINVAL, "there is no '%.100s'", name);
+	if (nearest)
+		error_hint(err, "did you mean '%s'?", nearest);
+	else
+		error_hint(err, "a comma in a path or a text is written twice; man trapline tells what there is");
+	return -EINVAL;
+}
+
+/* "serial=X", "ro". */
+static int take_key(const struct device_option *o, char *word, struct device_value *value, const char **transport,
+	struct error *err)
+{
+	char *equals = strchr(word, '=');
+	const char *text = equals ? equals + 1 : NULL, **target = NULL;
+	bool flag = false;
+
+	if (equals)
+		*equals = '\0';
+	if (strcmp(word, transport_key) == 0)
+		target = transport;
+	for (unsigned i = 0; !target && o->keys && o->keys[i].name; i++) {
+		if (strcmp(word, o->keys[i].name) == 0) {
+			target = &value->keys[i];
+			flag = o->keys[i].flag;
+		}
+	}
+	if (!target)
+		return unknown_key(o, word, err);
+	if (*target)
+		return error_set(err, -EINVAL, "'%s' is given twice", word);
+	if (flag && text)
+		return error_set(err, -EINVAL, "'%s' takes no value", word);
+	if (!flag && (!text || !*text))
+		return error_set(err, -EINVAL, "'%s' needs a value: %s=...", word, word);
+	*target = flag ? "" : text;
+	return 0;
+}
+
+static int take_apart(const struct device_option *o, char *text, struct device_value *value, const char **transport,
+	struct error *err)
+{
+	char *at = *text || o->words ? text : NULL;
+
+	for (unsigned i = 0; i < o->words; i++) {
+		value->words[i] = at ? next_word(&at) : "";
+		if (!*value->words[i])
+			return error_set(err, -EINVAL, "not of the form %s", o->value);
+	}
+	while (at) {
+		int r = take_key(o, next_word(&at), value, transport, err);
+
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+/* 0, 1 for no device, or -errno; what `made` and `device` have then is devices_free()'s all the same. */
+static int make(const struct devices *d, struct device_made *made, struct guest_virtio *device,
+	const struct machine_config *m, const char *text, struct error *err)
+{
+	const struct device_option *o = made->option;
+	struct device_value value = { .words = { NULL } };
+	const char *transport = NULL;
+	int r;
+
+	made->text = strdup(text);
+	if (!made->text || asprintf(&made->label, "--%s%s%s", o->name, *text ? " " : "", text) < 0) {
+		made->label = NULL;
+		return error_set(err, -ENOMEM, "no memory for the devices");
+	}
+	device->transport = DEFAULT_TRANSPORT;
+	device->config.type = o->type;
+	device->option = made->label;
+	r = take_apart(o, made->text, &value, &transport, err);
+	if (r == 0 && (transport || d->transport))
+		r = parse_transport(transport ? transport : d->transport, &device->transport, err);
+	if (r == 0)
+		r = o->parse(&value, m, &made->config, err);
+	if (r < 0)
+		return error_prefix(err, r, "%.300s", made->label);
+	device->config.config = made->config;
+	device->config.legacy = device->transport == VIRTIO_ON_PCI_LEGACY || device->transport == VIRTIO_ON_MMIO_LEGACY;
+	return r;
+}
+
+static void unmake(struct device_made *made)
+{
+	if (made->config && made->option->release)
+		made->option->release(made->config);
+	else
+		free(made->config);
+	free(made->label);
+	free(made->text);
+	memset(made, 0, sizeof(*made));
+}
+
+static int make_kind(struct devices *d, unsigned kind, const struct machine_config *m, struct error *err)
+{
+	const struct device_option *o = d->table[kind];
+	unsigned number = 0;
+
+	for (unsigned i = 0; i < d->given[kind].n; i++) {
+		struct device_made *made = &d->made[d->n];
+		struct guest_virtio *device = &d->list[d->n];
+		int r;
+
+		made->option = o;
+		r = make(d, made, device, m, d->given[kind].text[i], err);
+		if (r < 0) {
+			unmake(made);
+			return r;
+		}
+		if (r) {
+			unmake(made);
+			memset(device, 0, sizeof(*device));
+			continue;
+		}
+		snprintf(device->name, sizeof(device->name), "%s%u", o->device, number++);
+		d->n++;
+	}
+	return 0;
+}
+
+int devices_config(struct devices *d, struct machine_config *m, struct error *err)
+{
+	enum virtio_transport transport;
+	unsigned all = 0;
+	int r = 0;
+
+	if (d->transport && parse_transport(d->transport, &transport, err)) {
+		err->status = STATUS_USAGE;
+		return error_prefix(err, -EINVAL, "--virtio-transport");
+	}
+	for (unsigned i = 0; d->table[i]; i++)
+		all += d->given[i].n;
+	if (!all)
+		return 0;
+	d->list = calloc(all, sizeof(*d->list));
+	d->made = calloc(all, sizeof(*d->made));
+	if (!d->list || !d->made)
+		return error_set(err, -ENOMEM, "no memory for the devices");
+	for (unsigned i = 0; r == 0 && d->table[i]; i++)
+		r = make_kind(d, i, m, err);
+	if (r && !err->status)
+		err->status = r == -ENOMEM ? STATUS_HOST : STATUS_USAGE;
+	m->guest.virtio = d->list;
+	m->guest.nr_virtio = d->n;
+	return r;
+}
+
+void devices_free(struct devices *d)
+{
+	while (d->n > 0)
+		unmake(&d->made[--d->n]);
+	free(d->list);
+	free(d->made);
+	d->list = NULL;
+	d->made = NULL;
+}
