@@ -86,8 +86,10 @@ struct virtio_queue {
 	struct loop_watch watch;
 	struct loop_work leave; /* quiesce, on that loop's thread */
 	struct virtio *v;
-	bool quiet; /* under the device's lock: false from the begin of a reset of it until nothing is in flight */
-	bool armed; /* likewise: the loop watches `kick` */
+	unsigned index; /* of itself */
+	bool quiet;     /* under the device's lock: false from the begin of a reset of it until nothing is in flight */
+	bool asked;     /* likewise: to leave, and has not yet */
+	bool armed;     /* likewise: the loop watches `kick` */
 	atomic_ullong kicks, interrupts; /* for statistics: traps of kicks, used-buffer interrupts sent */
 };
 
@@ -111,6 +113,7 @@ struct virtio {
 	unsigned leaving; /* queues that are not quiet yet, under the device's lock */
 	bool resetting;   /* a whole reset waits for them */
 	/* device.c's own */
+	bool stuck;               /* virtio_stop() has waited for it in vain, and will not again */
 	bool abandoned;           /* it never became quiet, and the machine is gone: see virtio_destroy() */
 	pthread_cond_t all_quiet; /* with the device's lock: leaving fell to 0 */
 	struct loop_work broken;  /* on vm->loop: a queue broke */
