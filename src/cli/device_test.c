@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/devices.h"
 #include "cli/options.h"
 #include "cli/tester.h"
 #include "host/unix.h"
@@ -30,6 +31,7 @@ struct device_test {
 	struct machine_config config;
 	const char *arch, *socket_path;
 	struct option_values place;
+	struct devices devices;
 	bool help;
 
 	struct machine machine;
@@ -317,6 +319,7 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 		OPTION_EXIT_PORT(m),
 		OPTION_FLASH(m),
 		OPTIONS_PCI_TEST(m),
+		OPTIONS_DEVICES(&d->devices),
 		{ OPTION_GROUP, 0, "Lines:", NULL, NULL, NULL },
 		{ OPTION_STRING, 0, "socket", "PATH", "listen there; default: standard input and output",
 			&d->socket_path },
@@ -325,6 +328,7 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 	};
 	int rest;
 
+	devices_init(&d->devices, NULL);
 	if (options_parse(specs, argc - 1, argv + 1, &rest, err))
 		return STATUS_USAGE;
 	if (d->help) {
@@ -352,7 +356,7 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 				(*arch)->name);
 		return STATUS_USAGE;
 	}
-	return STATUS_OK;
+	return devices_config(&d->devices, m, err) ? err->status : STATUS_OK;
 }
 
 int cmd_device_test(int argc, char **argv, struct error *err)
@@ -374,6 +378,7 @@ int cmd_device_test(int argc, char **argv, struct error *err)
 	status = parse(d, argc, argv, err);
 	if (status == STATUS_OK && !d->help)
 		status = with_signals(d, err);
+	devices_free(&d->devices);
 	free(d);
 	return status;
 }

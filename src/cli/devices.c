@@ -7,9 +7,26 @@
 #include <string.h>
 
 #include "core/word.h"
+#include "virtio/rng.h"
+
+static int rng_parse(const struct device_value *value, const struct machine_config *m, void **config, struct error *err)
+{
+	return 0;
+}
+
+static const struct device_option option_rng = {
+	.name = "rng",
+	.value = "transport=WHICH",
+	.value_optional = true,
+	.help = "the host's random numbers for the guest's pool",
+	.device = "rng",
+	.type = &virtio_rng_type,
+	.parse = rng_parse,
+};
 
 /* The order in which devices get their slots. */
 static const struct device_option *const program_table[] = {
+	&option_rng,
 	NULL,
 };
 
@@ -32,6 +49,11 @@ struct device_made {
 	char *label; /* "--disk a.img" */
 	char *text;  /* the words, each ended by a 0 */
 };
+
+const char *devices_transport(enum virtio_transport transport)
+{
+	return transports[transport];
+}
 
 void devices_init(struct devices *d, const struct device_option *const *table)
 {

@@ -70,5 +70,6 @@ void devices_init(struct devices *d, const struct device_option *const *table);
  */
 int devices_config(struct devices *d, struct machine_config *m, struct error *err) __attribute__((warn_unused_result));
 void devices_free(struct devices *d);
+const char *devices_transport(enum virtio_transport transport); /* "mmio" */
 
 #endif

@@ -7,6 +7,8 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "cli/devices.h"
+
 static const char *const space_names[] = { [SPACE_PIO] = "pio", [SPACE_MMIO] = "mmio" };
 _Static_assert(sizeof(space_names) / sizeof(space_names[0]) == NR_SPACES, "a name for each space");
 
@@ -86,6 +88,16 @@ static void print_firmware(const struct guest_config *guest, const struct board_
 		info->firmware_size >> 10, info->firmware_base, info->entry);
 }
 
+static void print_virtio(const struct guest_config *guest, FILE *out)
+{
+	for (unsigned i = 0; i < guest->nr_virtio; i++) {
+		const struct guest_virtio *v = &guest->virtio[i];
+
+		fprintf(out, "%-14s%s (%s on %s)\n", i ? "" : "virtio", v->name, v->config.type->name,
+			devices_transport(v->transport));
+	}
+}
+
 static void print_kernel(const struct guest_config *guest, const struct board_info *info, FILE *out)
 {
 	fprintf(out, "kernel        %s (%s%s%s, entered by %s at %#" PRIx64 ")\n", guest->kernel, info->kernel_kind,
@@ -121,6 +133,7 @@ void dry_run_text(const struct machine *m, FILE *out)
 		print_firmware(guest, &info, out);
 	else
 		print_kernel(guest, &info, out);
+	print_virtio(guest, out);
 	for (unsigned space = 0; space < NR_SPACES; space++) {
 		fprintf(out, "\n%s\n  %14s - %14s  %-6s  %-12s  %-18s  %-7s  %s\n",
 			space == SPACE_PIO ? "I/O ports" : "Memory", "first", "last", "kind", "device", "region",
@@ -255,6 +268,19 @@ static json_t *host_cpus_json(const struct machine *m)
 	return array;
 }
 
+static json_t *virtio_json(const struct guest_config *guest)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < guest->nr_virtio; i++) {
+		const struct guest_virtio *v = &guest->virtio[i];
+
+		json_array_append_new(array, json_pack("{s:s, s:s, s:s}", "name", v->name, "type", v->config.type->name,
+						     "transport", devices_transport(v->transport)));
+	}
+	return array;
+}
+
 int dry_run_json(const struct machine *m, FILE *out)
 {
 	const struct guest_config *guest = &m->config.guest;
@@ -265,12 +291,12 @@ int dry_run_json(const struct machine *m, FILE *out)
 
 	m->config.arch->info(m->board, &info);
 	backing_text(&m->config.backing, backing, sizeof(backing));
-	root = json_pack("{s:s?, s:s, s:I, s:I, s:s, s:o, s:o?, s:o?, s:s?, s:s, s:o, s:o, s:o}", "name",
+	root = json_pack("{s:s?, s:s, s:I, s:I, s:s, s:o, s:o?, s:o?, s:s?, s:s, s:o, s:o, s:o, s:o}", "name",
 		m->config.name, "arch", m->config.arch->name, "cpus", (json_int_t)guest->cpus, "ram",
 		(json_int_t)guest->ram, "ram_from", backing, "host_cpus", host_cpus_json(m), "kernel",
 		kernel_json(guest, &info), "firmware", firmware_json(guest, &info), "initrd", guest->initrd, "cmdline",
 		info.cmdline, "bus", machine_bus_json(m), "devices", machine_devices_json(m), "pci",
-		machine_pci_json(m));
+		machine_pci_json(m), "virtio", virtio_json(guest));
 	if (!root)
 		return -EILSEQ;
 	r = json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF ? -EIO : 0;

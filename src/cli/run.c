@@ -8,6 +8,7 @@
 
 #include "arch/find_kernel.h"
 #include "cli/consoles.h"
+#include "cli/devices.h"
 #include "cli/host_options.h"
 #include "cli/options.h"
 #include "core/json.h"
@@ -17,6 +18,7 @@ struct run_options {
 	struct option_values consoles;
 	struct option_values ttys;
 	struct host_options host;
+	struct devices devices;
 	struct option_values place;
 	const char *stats;
 	bool dry_run, json, help, no_kernel_cache;
@@ -72,6 +74,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		OPTION_CPUS(m),
 		{ OPTION_STRING, 0, "name", "NAME", "the guest's name, in messages", &m->name },
 		OPTION_PLACE(&o->place),
+		OPTIONS_DEVICES(&o->devices),
 		OPTIONS_HOST(&o->host),
 		OPTIONS_CONSOLE(&o->consoles, &o->ttys),
 		{ OPTION_STRING, 0, "debugcon", "WHERE",
@@ -103,6 +106,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 	};
 	int rest;
 
+	devices_init(&o->devices, NULL);
 	if (options_parse(specs, argc - 1, argv + 1, &rest, err))
 		return usage_error(err);
 	if (o->help) {
@@ -166,7 +170,7 @@ static int check(struct run_options *o, struct error *err)
 	o->machine.dry_run = o->dry_run;
 	if (!o->no_kernel_cache)
 		o->machine.guest.kernel_cache = o->dry_run ? KERNEL_CACHE_LOOK : KERNEL_CACHE_KEEP;
-	if (host_options_apply(&o->host, &o->machine, err))
+	if (host_options_apply(&o->host, &o->machine, err) || devices_config(&o->devices, &o->machine, err))
 		return err->status ? err->status : STATUS_HOST;
 	if (o->machine.guest.firmware)
 		return check_firmware(&o->machine.guest, err);
@@ -270,6 +274,7 @@ int cmd_run(int argc, char **argv, struct error *err)
 	status = check(&o, err);
 	if (status == STATUS_OK)
 		status = run_with_stats(&o, err);
+	devices_free(&o.devices);
 	host_options_free(&o.host);
 	if (err->text[0] && o.machine.name)
 		error_prefix(err, 0, "guest '%s'", o.machine.name);

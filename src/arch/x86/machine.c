@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "arch/place.h"
 #include "arch/x86/board.h"
@@ -39,6 +40,16 @@
 
 #define PCI_ADDRESS 0xcf8
 #define PCI_DATA    0xcfc
+
+/*
+ * Registers of virtio devices that are not on PCI; with firmware, which has BARs anywhere below the IOAPIC, above that. One
+ * has an interrupt of its own as far as there are any, and they share theirs beyond.
+ */
+#define VIRTIO_MMIO          0xd0000000ULL
+#define VIRTIO_MMIO_FIRMWARE 0xfed00000ULL
+#define VIRTIO_MMIO_SIZE     0x200
+#define VIRTIO_MMIO_DEVICES  64
+static const uint32_t virtio_lines[] = { 20, 21, 22, 23, 5, 10, 11, 14, 15 };
 
 #define PCI_MEM32          0xd2000000ULL
 #define PCI_MEM32_END      0xfec00000ULL
@@ -109,6 +120,75 @@ static struct pci_window mem32_window(const struct board *board)
 	return (struct pci_window){ base, PCI_MEM32_END - base };
 }
 
+/* The type of what carries a virtio device. */
+static const struct device_type *const virtio_carriers[NR_VIRTIO_TRANSPORTS] = {
+	[VIRTIO_ON_MMIO] = &virtio_mmio_type,
+	[VIRTIO_ON_MMIO_LEGACY] = &virtio_mmio_type,
+};
+
+static bool on_pci(const struct guest_virtio *device)
+{
+	return device->transport == VIRTIO_ON_PCI || device->transport == VIRTIO_ON_PCI_LEGACY;
+}
+
+static int too_many(const struct guest_virtio *device, const char *what, struct error *err)
+{
+	err->status = STATUS_USAGE;
+	error_set(err, -ENOSPC, "%.200s: %s", device->option, what);
+	error_hint(err, "the key transport=%s puts a device elsewhere", on_pci(device) ? "mmio" : "pci");
+	return -ENOSPC;
+}
+
+static int check_carriers(const struct guest_config *config, struct error *err)
+{
+	for (unsigned i = 0; i < config->nr_virtio; i++) {
+		if (!virtio_carriers[config->virtio[i].transport]) {
+			err->status = STATUS_USAGE;
+			error_set(err, -ENOTSUP, "%.200s: this machine does not have that transport",
+				config->virtio[i].option);
+			error_hint(err, "it has virtio on MMIO: transport=mmio or transport=mmio-legacy");
+			return -ENOTSUP;
+		}
+	}
+	return 0;
+}
+
+/* The machine's own devices, and virtio devices on MMIO, which can be moved like them. */
+static int place_all(struct board *board, const struct placement *own, unsigned nr_own, const struct place_moves *moves,
+	struct error *err)
+{
+	const struct guest_config *config = &board->config;
+	const uint64_t base = config->firmware ? VIRTIO_MMIO_FIRMWARE : VIRTIO_MMIO;
+	struct placement *table = calloc(nr_own + config->nr_virtio, sizeof(*table));
+	unsigned n = 0;
+	int r = 0;
+
+	if (!table)
+		return error_set(err, -ENOMEM, "no memory for the machine's table");
+	memcpy(table, own, nr_own * sizeof(*table));
+	for (unsigned i = 0; r == 0 && i < config->nr_virtio; i++) {
+		const struct guest_virtio *device = &config->virtio[i];
+
+		if (on_pci(device))
+			continue;
+		if (n == VIRTIO_MMIO_DEVICES)
+			r = too_many(device, "this machine has no place for another virtio device on MMIO", err);
+		else
+			table[nr_own + n] = (struct placement){
+				.name = device->name,
+				.type = virtio_carriers[device->transport],
+				.config = &device->config,
+				.at = { MMIO(base + (uint64_t)n * VIRTIO_MMIO_SIZE) },
+				.irqs = { virtio_lines[n % (sizeof(virtio_lines) / sizeof(virtio_lines[0]))] },
+			};
+		n++;
+	}
+	if (r == 0)
+		r = place_moved(board->vm, table, nr_own + n, moves, err);
+	free(table);
+	return r;
+}
+
 /* One line a device; `at` in the order in which the type declares its regions. */
 static int build_legacy(struct board *board, struct error *err)
 {
@@ -163,7 +243,7 @@ static int build_legacy(struct board *board, struct error *err)
 	};
 	const unsigned n = sizeof(table) / sizeof(table[0]) - !board->vm->debugcon;
 
-	return place_moved(board->vm, table, n, &moves, err);
+	return place_all(board, table, n, &moves, err);
 }
 
 /* NULL: none, in a machine with firmware. */
@@ -256,6 +336,27 @@ static int add_function(struct board *board, const struct pci_placement *line, s
 	return r;
 }
 
+/* Each in a slot of its own, from `slot` on. */
+static int add_virtio(struct board *board, unsigned slot, struct error *err)
+{
+	const struct guest_config *config = &board->config;
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < config->nr_virtio; i++) {
+		const struct guest_virtio *device = &config->virtio[i];
+		const struct pci_placement line = { device->name, virtio_carriers[device->transport], slot, 0, true,
+			&device->config };
+
+		if (!on_pci(device))
+			continue;
+		if (slot == PCI_SLOTS)
+			return too_many(device, "all slots of the PCI bus are taken", err);
+		r = add_function(board, &line, err);
+		slot++;
+	}
+	return r;
+}
+
 int board_build(struct board *board, struct error *err)
 {
 	const struct guest_config *config = &board->config;
@@ -277,8 +378,10 @@ int board_build(struct board *board, struct error *err)
 		{ "pci-test6", &pci_test_type, slot, 6, tests > 6, &pins[2] },
 		{ "pci-test7", &pci_test_type, slot, 7, tests > 7, &pins[3] },
 	};
-	int r = build_legacy(board, err);
+	int r = check_carriers(config, err);
 
+	if (r == 0)
+		r = build_legacy(board, err);
 	if (r == 0)
 		r = check_moved(board, err);
 	if (r)
@@ -290,6 +393,8 @@ int board_build(struct board *board, struct error *err)
 		if (functions[i].wanted)
 			r = add_function(board, &functions[i], err);
 	}
+	if (r == 0)
+		r = add_virtio(board, slot + (tests > 0), err);
 	return r;
 }
 

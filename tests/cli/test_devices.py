@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Options that add virtio devices: what a dry run shows of them, and what is said of bad ones."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import flat  # noqa: E402
+from refusal import refuse  # noqa: E402
+import tap  # noqa: E402
+
+TRAPLINE = os.path.abspath(sys.argv[1])
+DIR = tempfile.mkdtemp(prefix="trapline-devices-")
+KERNEL = flat.write(os.path.join(DIR, "kernel"), flat.POWER_OFF)
+USAGE = 2
+
+
+def dry(*args):
+    return subprocess.run([TRAPLINE, "run", "-k", KERNEL, "--dry-run", *args], stdin=subprocess.DEVNULL, text=True,
+                          capture_output=True, timeout=60, check=False)
+
+
+def machine(*args):
+    result = dry("--json", *args)
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    return json.loads(result.stdout)
+
+
+def test_without_options_there_is_none():
+    assert machine()["virtio"] == []
+    assert not [d for d in machine()["devices"] if "virtio" in d["type"]]
+
+
+def test_devices_on_mmio():
+    got = machine("--rng=transport=mmio", "--rng=transport=mmio-legacy")
+    assert got["virtio"] == [{"name": "rng0", "type": "rng", "transport": "mmio"},
+                             {"name": "rng1", "type": "rng", "transport": "mmio-legacy"}]
+    regions = [r for r in got["bus"]["mmio"] if r["type"] == "virtio-mmio"]
+    assert [(r["base"], r["size"], r["device"]) for r in regions] == [(0xd0000000, 0x200, "rng0"),
+                                                                        (0xd0000200, 0x200, "rng1")]
+    devices = [d for d in got["devices"] if d["type"] == "virtio-mmio"]
+    assert [d["acpi_hid"] for d in devices] == ["LNRO0005"] * 2
+    assert [i["line"] for d in devices for i in d["irqs"]] == [20, 21]
+    text = dry("--rng=transport=mmio-legacy").stdout
+    assert "\nvirtio        rng0 (rng on mmio-legacy)\n" in text, text
+
+
+def test_default_transport():
+    assert machine("--virtio-transport", "mmio-legacy", "--rng", "--rng=transport=mmio")["virtio"] == [
+        {"name": "rng0", "type": "rng", "transport": "mmio-legacy"}, {"name": "rng1", "type": "rng", "transport": "mmio"}]
+
+
+def test_devices_are_moved_like_others():
+    got = machine("--rng=transport=mmio", "--place", "rng0=pio:0x2000,irq=15")
+    assert [r["base"] for r in got["bus"]["pio"] if r["device"] == "rng0"] == [0x2000]
+    refuse(dry("--rng=transport=mmio", "--place", "serial0=mmio:0xd0000100"), USAGE, "rng0", "serial0", "in the way")
+    refuse(dry("--rng=transport=mmio", "--place", "rng0=mmio:0xd0001000,irq=4"), USAGE, "interrupt 4", "serial0")
+
+
+def test_interrupts_are_shared_when_there_are_no_more():
+    lines = [d["irqs"][0]["line"] for d in machine(*["--rng=transport=mmio"] * 20)["devices"] if d["type"] == "virtio-mmio"]
+    assert len(set(lines)) == 9 and lines[:9] == lines[9:18]
+
+
+def test_bad_words():
+    refuse(dry("--rng=transprt=mmio"), USAGE, "--rng transprt=mmio", "'transprt'", "did you mean 'transport'?")
+    refuse(dry("--rng=transport=mmmio"), USAGE, "'mmmio'", "did you mean 'mmio'?")
+    refuse(dry("--rng=transport"), USAGE, "'transport' needs a value")
+    refuse(dry("--rng=transport=mmio,transport=mmio"), USAGE, "given twice")
+    refuse(dry("--virtio-transport", "isa"), USAGE, "--virtio-transport", "'isa'", "mmio-legacy")
+    refuse(dry("--virtio-transport"), USAGE, "needs a value")
+    refuse(dry("--rgn"), USAGE, "--rgn", "did you mean '--rng'?")
+
+
+def test_more_than_the_option_can_be_given():
+    refuse(dry(*["--rng"] * 33), USAGE, "32 times")
+
+
+if __name__ == "__main__":
+    sys.exit(tap.main(globals()))
