@@ -383,7 +383,7 @@ static void test_indices_wrap(void **state)
 	EACH_KIND(features)
 	{
 		begin(&bed, 4, features);
-		for (uint32_t i = 0; i < 140000; i++) {
+		for (uint32_t i = 0; i < 45000; i++) {
 			unsigned batch = 1 + i % 3, before = bed.interrupts;
 			bool want = i % 7 < 3;
 			struct virtq_chain *chain;
