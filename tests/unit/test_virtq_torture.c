@@ -2,29 +2,33 @@
 /*
  * test_virtq_torture.c - a driver's thread and a device's on one virtqueue, each asleep unless the other tells it.
  *
- * A barrier that is missing shows as two threads that wait for each other: each waits for a bounded time, and a wait
- * that ends by time while there was something to do is a failure. Data is checked, in all that is in flight at once. Under
- * ThreadSanitizer what is not ordered shows as a race.
+ * A wake-up that was lost shows as two threads that wait for each other: each waits for a bounded time, and a wait that
+ * ends by time is a failure. Data is checked, in all that is in flight at once. Under ThreadSanitizer what is not ordered
+ * shows as a race. The barrier before the device sleeps has a test of its own, which fails within a second without it.
  */
 #include "unit.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "virtq_driver.h"
 
-#define MIB      0x100000ULL
-#define RINGS    0x10000ULL
-#define TABLES   0x30000ULL
-#define BUFFERS  0x80000ULL
-#define PACKED   (1ULL << VIRTIO_F_RING_PACKED)
-#define EVENT    (1ULL << VIRTIO_RING_F_EVENT_IDX)
-#define INDIRECT (1ULL << VIRTIO_RING_F_INDIRECT_DESC)
-#define SLOTS    64
-#define REQUESTS 60000
-#define LOST_MS  20000
+#define MIB          0x100000ULL
+#define RINGS        0x10000ULL
+#define TABLES       0x30000ULL
+#define BUFFERS      0x80000ULL
+#define PACKED       (1ULL << VIRTIO_F_RING_PACKED)
+#define EVENT        (1ULL << VIRTIO_RING_F_EVENT_IDX)
+#define INDIRECT     (1ULL << VIRTIO_RING_F_INDIRECT_DESC)
+#define SLOTS        64
+#define REQUESTS     60000
+#define DUELS        200000U
+#define DUEL_SECONDS 4
+#define LOST_MS      20000
 
 struct torture {
 	struct mem mem;
@@ -184,24 +188,43 @@ static void drive(struct torture *t)
 	}
 }
 
+static void torture_init(struct torture *t, uint64_t features)
+{
+	*t = (struct torture){ .kick = eventfd(0, 0), .call = eventfd(0, 0), .more = eventfd(0, 0) };
+	t->mem.bus = bus_new();
+	assert_non_null(t->mem.bus);
+	assert_int_equal(memory_new(MIB, &t->memory), 0);
+	t->ram = (struct region){
+		.name = "ram", .kind = REGION_RAM, .space = SPACE_MMIO, .size = MIB, .memory = t->memory
+	};
+	assert_int_equal(bus_add(t->mem.bus, &t->ram), 0);
+	pthread_mutex_init(&t->lock, NULL);
+	assert_int_equal(virtq_init(&t->q, &t->mem, &t->state, VIRTQ_MAX), 0);
+	t->q.interrupt = told;
+	t->q.arg = t;
+	vdriver_init(&t->d, t->memory->host, RINGS, &t->state, SLOTS, features);
+	assert_int_equal(virtq_start(&t->q, features), 0);
+}
+
+static void torture_fini(struct torture *t)
+{
+	assert_false(t->lost);
+	assert_int_equal(t->q.faults, 0);
+	assert_int_equal(t->q.in_flight, 0);
+	virtq_fini(&t->q);
+	bus_free(t->mem.bus);
+	memory_put(t->memory);
+	close(t->kick);
+	close(t->call);
+	close(t->more);
+}
+
 static void torture(uint64_t features)
 {
-	struct torture t = { .kick = eventfd(0, 0), .call = eventfd(0, 0), .more = eventfd(0, 0) };
 	pthread_t threads[2];
+	struct torture t;
 
-	t.mem.bus = bus_new();
-	assert_non_null(t.mem.bus);
-	assert_int_equal(memory_new(MIB, &t.memory), 0);
-	t.ram = (struct region){
-		.name = "ram", .kind = REGION_RAM, .space = SPACE_MMIO, .size = MIB, .memory = t.memory
-	};
-	assert_int_equal(bus_add(t.mem.bus, &t.ram), 0);
-	pthread_mutex_init(&t.lock, NULL);
-	assert_int_equal(virtq_init(&t.q, &t.mem, &t.state, VIRTQ_MAX), 0);
-	t.q.interrupt = told;
-	t.q.arg = &t;
-	vdriver_init(&t.d, t.memory->host, RINGS, &t.state, SLOTS, features);
-	assert_int_equal(virtq_start(&t.q, features), 0);
+	torture_init(&t, features);
 	assert_int_equal(thread_start(&threads[0], "taker", taker, &t), 0);
 	assert_int_equal(thread_start(&threads[1], "giver", giver, &t), 0);
 	drive(&t);
@@ -210,17 +233,9 @@ static void torture(uint64_t features)
 	signal_fd(t.more);
 	for (unsigned i = 0; i < 2; i++)
 		pthread_join(threads[i], NULL);
-	assert_false(t.lost);
-	assert_int_equal(t.q.faults, 0);
-	assert_int_equal(t.q.in_flight, 0);
 	print_message("%s%s%s: %u kicks, %u interrupts for %u requests\n", features & PACKED ? "packed" : "split",
 		features & EVENT ? ", event" : "", features & INDIRECT ? ", indirect" : "", t.kicks, t.calls, REQUESTS);
-	virtq_fini(&t.q);
-	bus_free(t.mem.bus);
-	memory_put(t.memory);
-	close(t.kick);
-	close(t.call);
-	close(t.more);
+	torture_fini(&t);
 }
 
 static void test_split(void **state)
@@ -237,9 +252,85 @@ static void test_packed(void **state)
 	torture(PACKED | INDIRECT | EVENT);
 }
 
+/*
+ * Nothing but the race of a driver that offers with a device that goes to sleep, over and over: one of them must see the
+ * other, in each round.
+ */
+struct duel {
+	struct torture t;
+	unsigned ready; /* atomic */
+	bool sees;
+};
+
+static void meet(struct duel *duel, unsigned *round)
+{
+	++*round;
+	__atomic_fetch_add(&duel->ready, 1, __ATOMIC_SEQ_CST);
+	for (unsigned spins = 1; __atomic_load_n(&duel->ready, __ATOMIC_ACQUIRE) < 2 * *round; spins++)
+		if (spins % 4096 == 0)
+			sched_yield(); /* there may be one processor only */
+}
+
+static void *sleeper(void *arg)
+{
+	struct duel *duel = arg;
+	struct torture *t = &duel->t;
+	unsigned round = 0;
+
+	for (;;) {
+		struct virtq_chain *chain;
+
+		meet(duel, &round);
+		if (__atomic_load_n(&t->end, __ATOMIC_ACQUIRE))
+			return NULL;
+		duel->sees = virtq_kicks_on(&t->q);
+		meet(duel, &round);
+		while (virtq_pop(&t->q, &chain) == 0)
+			;
+		virtq_push(chain, 0);
+	}
+}
+
+static void duel(uint64_t features)
+{
+	struct duel duel = { .ready = 0 };
+	struct vdriver_buf buf = { BUFFERS, 16 };
+	unsigned round = 0, rounds = 0, both = 0;
+	pthread_t thread;
+	uint32_t len;
+
+	torture_init(&duel.t, features);
+	assert_int_equal(thread_start(&thread, "sleeper", sleeper, &duel), 0);
+	for (time_t end = time(NULL) + DUEL_SECONDS; rounds < DUELS && time(NULL) < end; rounds++) {
+		bool told_them;
+
+		meet(&duel, &round);
+		assert_true(vdriver_add(&duel.t.d, &buf, 1, 0, 0, &duel));
+		told_them = vdriver_kick(&duel.t.d);
+		meet(&duel, &round);
+		/* What the other did is seen after the meeting, and is not changed before the next one. */
+		assert_true(told_them || duel.sees);
+		both += told_them && duel.sees;
+		while (!vdriver_get(&duel.t.d, &len))
+			;
+	}
+	__atomic_store_n(&duel.t.end, true, __ATOMIC_RELEASE);
+	meet(&duel, &round);
+	pthread_join(thread, NULL);
+	print_message("%u rounds, both saw in %u\n", rounds, both);
+	torture_fini(&duel.t);
+}
+
+static void test_duel(void **state)
+{
+	duel(EVENT);
+	duel(PACKED | EVENT);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_split), cmocka_unit_test(test_packed) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_split), cmocka_unit_test(test_packed),
+		cmocka_unit_test(test_duel) };
 
 	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }
