@@ -96,6 +96,10 @@ class Mmio:
         else:
             self.write(self.RESET, 1)
 
+    def resetting(self, index):
+        self.write(self.SEL, index)
+        return not self.legacy and self.read(self.RESET) != 0
+
     def notify(self, index):
         self.write(self.NOTIFY, index)
 
@@ -114,9 +118,246 @@ class Mmio:
     def generation(self):
         return self.read(self.GENERATION)
 
+    def wake(self):
+        """It always answers."""
+
+    def registers(self):
+        """(space, base, size) of all there are."""
+        return [(self.space, self.base, 0x200)]
+
+
+class Function:
+    """A PCI function's config space and BARs."""
+
+    def __init__(self, machine, address):
+        self.machine = machine
+        slot, function = address.split(":")[2].split(".")
+        self.config_base = machine.region("PCI ECAM")[1]["base"] + (int(slot, 16) << 15 | int(function) << 12)
+        self.wake()
+
+    def get(self, reg, size=4):
+        return self.machine.read("mmio", self.config_base + reg, size)
+
+    def set(self, reg, value, size=4):
+        self.machine.write("mmio", self.config_base + reg, size, value)
+
+    def wake(self):
+        """What a kernel does before its driver comes: BARs decode, and the function may write to memory."""
+        self.set(4, 7, 2)
+
+    def bar(self, index):
+        value = self.get(0x10 + 4 * index)
+        if value & 1:
+            return value & ~3
+        return value & ~15 | (self.get(0x14 + 4 * index) << 32 if value & 4 else 0)
+
+    def capabilities(self):
+        """(offset, id), in their order."""
+        at, found = self.get(0x34, 1), []
+        while at:
+            found.append((at, self.get(at, 1)))
+            at = self.get(at + 1, 1)
+        return found
+
+    def line(self):
+        return self.get(0x3c, 1)
+
+    def msix_cap(self):
+        return next(at for at, kind in self.capabilities() if kind == 0x11)
+
+    def msix_entry(self, vector):
+        table = self.get(self.msix_cap() + 4)
+        return self.bar(table & 7) + (table & ~7) + 16 * vector
+
+    def msix_enable(self, on=True):
+        self.set(self.msix_cap() + 2, 0x8000 if on else 0, 2)
+
+    def msix_set(self, vector, address, data, masked=0):
+        for i, value in enumerate((address & 0xffffffff, address >> 32, data, masked)):
+            self.machine.write("mmio", self.msix_entry(vector) + 4 * i, 4, value)
+
+
+class Pci(Function):
+    """Virtio over PCI as of version 1 (4.1.4)."""
+    legacy = False
+    COMMON, NOTIFY, ISR_CFG, DEVICE, WINDOW = 1, 2, 3, 4, 5
+    CONFIG_VECTOR, SEL, SIZE, VECTOR, ENABLE, NOTIFY_OFF, RESET = 16, 22, 24, 26, 28, 30, 58
+
+    def __init__(self, machine, address):
+        super().__init__(machine, address)
+        self.id = self.get(2, 2) - 0x1040
+        self.structures = {}
+        for at, kind in self.capabilities():
+            if kind == 9:
+                self.structures[self.get(at + 3, 1)] = (at, self.bar(self.get(at + 4, 1)) + self.get(at + 8))
+        self.multiplier = self.get(self.structures[self.NOTIFY][0] + 16)
+
+    def read(self, offset, size, structure=COMMON):
+        return self.machine.read("mmio", self.structures[structure][1] + offset, size)
+
+    def write(self, offset, value, size, structure=COMMON):
+        self.machine.write("mmio", self.structures[structure][1] + offset, size, value)
+
+    def status(self):
+        return self.read(20, 1)
+
+    def set_status(self, value):
+        self.write(20, value, 1)
+
+    def offered(self):
+        features = 0
+        for half in range(2):
+            self.write(0, half, 4)
+            features |= self.read(4, 4) << 32 * half
+        return features
+
+    def take(self, features):
+        for half in range(2):
+            self.write(8, half, 4)
+            self.write(12, features >> 32 * half & 0xffffffff, 4)
+
+    def queue_max(self, index):
+        self.write(self.SEL, index, 2)
+        return self.read(self.SIZE, 2)
+
+    def set_queue(self, index, size, desc, avail, used):
+        self.write(self.SEL, index, 2)
+        self.write(self.SIZE, size, 2)
+        for i, gpa in enumerate((desc, avail, used)):
+            self.write(32 + 8 * i, gpa & 0xffffffff, 4)
+            self.write(36 + 8 * i, gpa >> 32, 4)
+
+    def enable(self, index, _desc):
+        self.write(self.SEL, index, 2)
+        self.write(self.ENABLE, 1, 2)
+
+    def enabled(self, index):
+        self.write(self.SEL, index, 2)
+        return self.read(self.ENABLE, 2) != 0
+
+    def reset_queue(self, index):
+        self.write(self.SEL, index, 2)
+        self.write(self.RESET, 1, 2)
+
+    def resetting(self, index):
+        self.write(self.SEL, index, 2)
+        return self.read(self.RESET, 2) != 0
+
+    def notify(self, index):
+        self.write(self.SEL, index, 2)
+        self.write(self.read(self.NOTIFY_OFF, 2) * self.multiplier, index & 0xffff, 2, self.NOTIFY)
+
+    def interrupts(self):
+        return self.read(0, 1, self.ISR_CFG)
+
+    def config(self, offset, size):
+        return self.read(offset, size, self.DEVICE)
+
+    def set_config(self, offset, value, size):
+        self.write(offset, value, size, self.DEVICE)
+
+    def generation(self):
+        return self.read(21, 1)
+
+    def set_vector(self, index, vector):
+        """A queue's, or the configuration's (None). What it reads back as."""
+        if index is None:
+            self.write(self.CONFIG_VECTOR, vector, 2)
+            return self.read(self.CONFIG_VECTOR, 2)
+        self.write(self.SEL, index, 2)
+        self.write(self.VECTOR, vector, 2)
+        return self.read(self.VECTOR, 2)
+
+    def registers(self):
+        """(space, base, size) of all there are."""
+        return [("mmio", self.bar(4), 0x4000), ("mmio", self.bar(1), 0x1000)]
+
+
+class PciLegacy(Function):
+    """Virtio over PCI before version 1 (4.1.4.10): ports."""
+    legacy = True
+    FEATURES, TAKEN, PFN, SIZE, SEL, NOTIFY, STATUS, ISR, CONFIG_VECTOR, VECTOR = 0, 4, 8, 12, 14, 16, 18, 19, 20, 22
+
+    def __init__(self, machine, address):
+        super().__init__(machine, address)
+        self.id = self.get(0x2e, 2)
+
+    def read(self, offset, size):
+        return self.machine.read("pio", self.bar(0) + offset, size)
+
+    def write(self, offset, value, size):
+        self.machine.write("pio", self.bar(0) + offset, size, value)
+
+    def status(self):
+        return self.read(self.STATUS, 1)
+
+    def set_status(self, value):
+        self.write(self.STATUS, value, 1)
+
+    def offered(self):
+        return self.read(self.FEATURES, 4)
+
+    def take(self, features):
+        self.write(self.TAKEN, features & 0xffffffff, 4)
+
+    def queue_max(self, index):
+        self.write(self.SEL, index, 2)
+        return self.read(self.SIZE, 2)
+
+    def set_queue(self, index, size, desc, avail, used):
+        """The size is the device's choice, and the place of all is that of the descriptors."""
+        self.write(self.SEL, index, 2)
+        assert desc % 4096 == 0 and avail == desc + 16 * size
+        assert used == (avail + 6 + 2 * size + 4095) & ~4095
+
+    def enable(self, index, desc):
+        self.write(self.SEL, index, 2)
+        self.write(self.PFN, desc >> 12, 4)
+
+    def enabled(self, index):
+        self.write(self.SEL, index, 2)
+        return self.read(self.PFN, 4) != 0
+
+    def reset_queue(self, index):
+        self.write(self.SEL, index, 2)
+        self.write(self.PFN, 0, 4)
+
+    def resetting(self, index):
+        return self.enabled(index)
+
+    def notify(self, index):
+        self.write(self.NOTIFY, index & 0xffff, 2)
+
+    def interrupts(self):
+        return self.read(self.ISR, 1)
+
+    def config_offset(self):
+        return 24 if self.get(self.msix_cap() + 2, 2) & 0x8000 else 20
+
+    def config(self, offset, size):
+        return self.read(self.config_offset() + offset, size)
+
+    def set_config(self, offset, value, size):
+        self.write(self.config_offset() + offset, value, size)
+
+    def set_vector(self, index, vector):
+        """While MSI-X is on."""
+        if index is None:
+            self.write(self.CONFIG_VECTOR, vector, 2)
+            return self.read(self.CONFIG_VECTOR, 2)
+        self.write(self.SEL, index, 2)
+        self.write(self.VECTOR, vector, 2)
+        return self.read(self.VECTOR, 2)
+
+    def registers(self):
+        return [("pio", self.bar(0), 0x20), ("mmio", self.bar(4), 0x4000), ("mmio", self.bar(1), 0x1000)]
+
 
 def transport(machine, name):
     """What carries the device of that name."""
+    function = next((f for f in machine.pci() if f["name"] == name), None)
+    if function:
+        return (PciLegacy if function["device"] < 0x1040 else Pci)(machine, function["address"])
     space, region = machine.region(name)
     return Mmio(machine, space, region["base"])
 

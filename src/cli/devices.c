@@ -39,7 +39,7 @@ static const char *const transports[] = {
 };
 _Static_assert(sizeof(transports) / sizeof(transports[0]) == NR_VIRTIO_TRANSPORTS + 1, "a name for each transport");
 
-#define DEFAULT_TRANSPORT VIRTIO_ON_MMIO
+#define DEFAULT_TRANSPORT VIRTIO_ON_PCI
 
 static const char transport_key[] = "transport";
 

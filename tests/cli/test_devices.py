@@ -48,6 +48,21 @@ def test_devices_on_mmio():
     assert "\nvirtio        rng0 (rng on mmio-legacy)\n" in text, text
 
 
+def test_devices_on_pci():
+    got = machine("--rng", "--rng=transport=pci-legacy", "--rng=transport=mmio", "--rng")
+    assert [v["transport"] for v in got["virtio"]] == ["pci", "pci-legacy", "mmio", "pci"]
+    assert [(f["address"], f["device"], f["name"]) for f in got["pci"] if f["vendor"] == 0x1af4] == [
+        ("0000:00:01.0", 0x1044, "rng0"), ("0000:00:02.0", 0x1005, "rng1"), ("0000:00:03.0", 0x1044, "rng3")]
+    assert "\nvirtio        rng0 (rng on pci-legacy)\n" in dry("--rng=transport=pci-legacy").stdout
+
+
+def test_more_devices_than_slots():
+    assert len(machine(*["--rng"] * 31)["virtio"]) == 31
+    refuse(dry(*["--rng"] * 32), USAGE, "--rng", "all slots of the PCI bus are taken", "transport=mmio")
+    refuse(dry("--pci-test", *["--rng"] * 31), USAGE, "all slots of the PCI bus are taken")
+    assert len(machine(*["--rng"] * 31, "--rng=transport=mmio")["virtio"]) == 32
+
+
 def test_default_transport():
     assert machine("--virtio-transport", "mmio-legacy", "--rng", "--rng=transport=mmio")["virtio"] == [
         {"name": "rng0", "type": "rng", "transport": "mmio-legacy"}, {"name": "rng1", "type": "rng", "transport": "mmio"}]

@@ -122,6 +122,8 @@ static struct pci_window mem32_window(const struct board *board)
 
 /* The type of what carries a virtio device. */
 static const struct device_type *const virtio_carriers[NR_VIRTIO_TRANSPORTS] = {
+	[VIRTIO_ON_PCI] = &virtio_pci_type,
+	[VIRTIO_ON_PCI_LEGACY] = &virtio_pci_type,
 	[VIRTIO_ON_MMIO] = &virtio_mmio_type,
 	[VIRTIO_ON_MMIO_LEGACY] = &virtio_mmio_type,
 };
@@ -137,20 +139,6 @@ static int too_many(const struct guest_virtio *device, const char *what, struct 
 	error_set(err, -ENOSPC, "%.200s: %s", device->option, what);
 	error_hint(err, "the key transport=%s puts a device elsewhere", on_pci(device) ? "mmio" : "pci");
 	return -ENOSPC;
-}
-
-static int check_carriers(const struct guest_config *config, struct error *err)
-{
-	for (unsigned i = 0; i < config->nr_virtio; i++) {
-		if (!virtio_carriers[config->virtio[i].transport]) {
-			err->status = STATUS_USAGE;
-			error_set(err, -ENOTSUP, "%.200s: this machine does not have that transport",
-				config->virtio[i].option);
-			error_hint(err, "it has virtio on MMIO: transport=mmio or transport=mmio-legacy");
-			return -ENOTSUP;
-		}
-	}
-	return 0;
 }
 
 /* The machine's own devices, and virtio devices on MMIO, which can be moved like them. */
@@ -378,10 +366,8 @@ int board_build(struct board *board, struct error *err)
 		{ "pci-test6", &pci_test_type, slot, 6, tests > 6, &pins[2] },
 		{ "pci-test7", &pci_test_type, slot, 7, tests > 7, &pins[3] },
 	};
-	int r = check_carriers(config, err);
+	int r = build_legacy(board, err);
 
-	if (r == 0)
-		r = build_legacy(board, err);
 	if (r == 0)
 		r = check_moved(board, err);
 	if (r)

@@ -2,6 +2,8 @@
 """The kernel's own driver reads random numbers from the entropy device, is unbound and bound again, and the guest reboots."""
 
 CASES = {
+    "pci": {"transport": "pci", "driver": "virtio_pci"},
+    "pci-legacy": {"transport": "pci-legacy", "driver": "virtio_pci force_legacy=1"},
     "mmio": {"transport": "mmio", "driver": "virtio_mmio"},
     "mmio-legacy": {"transport": "mmio-legacy", "driver": "virtio_mmio"},
 }
@@ -24,7 +26,7 @@ for i in 1 2 3; do
 done
 dd if=/dev/hwrng of=/c bs=4096 count=1 2>/dev/null
 fact again $(wc -c </c)
-fact interrupts $(awk '/virtio0/ { n = 0; for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) n += $i; print n }' /proc/interrupts)
+fact interrupts $(awk '/virtio0/ { n = 0; for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) n += $i } END { print n }' /proc/interrupts)
 '''
 
 
