@@ -11,9 +11,10 @@
  * Input: the chardev keeps what it has until the chip has room. It keeps it too until the guest listens: a driver
  * empties the FIFO when it opens the port, and what a script has piped in while the guest still boots must
  * not go with it. A guest listens when it has raised RTS, as all drivers with a terminal behind them do; when the
- * receive interrupt is on and OUT2 lets it through, which no probe does (on a board where OUT2 gates nothing, when it
- * was on for longer than a probe takes); or when it has looked for input again and again with nothing written in
- * between, as firmware does: then until the next driver sets the FIFO up.
+ * receive interrupt is on, OUT2 lets it through, which no probe does, and the FIFO is on, for to switch that on empties
+ * it and Linux does so last; when the interrupt was on for longer than a probe or such a moment takes, where OUT2 gates
+ * nothing or there is no FIFO; or when it has looked for input again and again with nothing written in between, as
+ * firmware does: then until the next driver sets the FIFO up.
  */
 #include "dev/serial.h"
 
@@ -25,7 +26,7 @@
 #include "core/vm.h"
 #include "dev/uart16550.h"
 
-#define SERIAL_LISTEN_NS   1000000 /* without OUT2 to tell: the receive interrupt is on for good, not for a probe */
+#define SERIAL_LISTEN_NS   (NSEC_PER_SEC / 10) /* without OUT2 and FIFO to tell: the receive interrupt is on for good */
 #define SERIAL_PATIENCE_NS (NSEC_PER_SEC / 5)
 #define SERIAL_POLLS       16 /* reads of LSR in a row: more than a driver that sends makes */
 
@@ -139,6 +140,8 @@ static void serial_fill(struct serial *serial)
 /* Keeps account of whether the guest listens. */
 static void serial_watch(struct serial *serial, const struct trap *trap)
 {
+	const struct uart16550_state *state = &serial->uart.state;
+	bool gates = serial->uart.out2_gates_irq;
 	/* A guest that reads LSR for want of an empty transmitter does not look for input. */
 	bool looks = !trap->write && trap->offset == UART_LSR && trap->value & UART_LSR_THRE;
 
@@ -148,10 +151,10 @@ static void serial_watch(struct serial *serial, const struct trap *trap)
 		serial->polled = true;
 	if (trap->write && trap->offset == UART_IIR_FCR)
 		serial->polled = false;
-	if (!(serial->uart.state.ier & UART_IER_RX)) {
+	if (!(state->ier & UART_IER_RX) || (gates && !(state->mcr & UART_MCR_OUT2))) {
 		serial->listen_at = CLOCK_NEVER;
-	} else if (serial->uart.out2_gates_irq) {
-		serial->listen_at = serial->uart.state.mcr & UART_MCR_OUT2 ? 0 : CLOCK_NEVER;
+	} else if (gates && state->fcr & UART_FCR_ENABLE) {
+		serial->listen_at = 0;
 	} else if (serial->listen_at == CLOCK_NEVER) {
 		serial->listen_at = serial_now(serial) + SERIAL_LISTEN_NS;
 		timer_arm(&serial->listen, serial->listen_at);
