@@ -29,6 +29,8 @@ class Mmio:
     def __init__(self, machine, space, base):
         self.machine, self.space, self.base = machine, space, base
         self.legacy = self.read(4) == 1
+        if self.legacy:
+            self.write(self.PAGE_SIZE, 4096)  # once, as Linux does: a reset of the device leaves it
         self.id = self.read(8)
 
     def read(self, offset, size=4):
@@ -68,7 +70,6 @@ class Mmio:
         self.write(self.SEL, index)
         self.write(self.NUM, size)
         if self.legacy:
-            self.write(self.PAGE_SIZE, 4096)
             self.write(self.ALIGN, 4096)
             assert desc % 4096 == 0 and avail == desc + 16 * size
             assert used == (avail + 6 + 2 * size + 4095) & ~4095

@@ -30,7 +30,8 @@ static const struct field mmio_fields[] = {
 	FIELD(struct mmio_state, features_sel),
 	FIELD(struct mmio_state, driver_features_sel),
 	FIELD(struct mmio_state, queue_sel),
-	FIELD(struct mmio_state, page_size),
+	/* A driver's reset leaves it: Linux tells it once, and resets the device then. */
+	FIELD(struct mmio_state, page_size, .keep = true),
 	FIELD_ARRAY(struct mmio_state, align, .reset = LEGACY_ALIGN),
 	FIELD_ARRAY(struct mmio_state, pfn),
 	FIELD_END,
@@ -379,7 +380,10 @@ static void mmio_stop(struct device *dev)
 
 static void mmio_reset(struct device *dev)
 {
-	virtio_power_on(container_of(dev, struct mmio, dev)->v);
+	struct mmio *m = container_of(dev, struct mmio, dev);
+
+	m->state.page_size = 0;
+	virtio_power_on(m->v);
 }
 
 static void mmio_destroy(struct device *dev)

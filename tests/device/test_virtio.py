@@ -230,6 +230,7 @@ def test_machine_reset():
         rng.t.wake()
         assert rng.t.status() == 0 and rng.t.interrupts() == 0
         assert not rng.t.enabled(0)
+        rng = Driver(transport(machine, "rng0"))
         rng.start()
         assert len(rng.exchange(0, [], [8])) == 8
 
@@ -256,6 +257,7 @@ def test_at_random():
                     line = f"{what} {space} {base + offset:#x} {width}"
                     lines.append(f"{line} {value & (1 << 8 * width) - 1:#x}" if what == "write" else line)
             machine.commands(lines)
+        rng = Driver(transport(machine, "rng0"))
         rng.start()
         assert len(rng.exchange(0, [], [8])) == 8
 
