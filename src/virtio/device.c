@@ -532,8 +532,10 @@ bool virtio_destroy(struct virtio *v)
 	v->abandoned = v->leaving > 0;
 	if (v->abandoned) {
 		/* Chains that come back are dropped from now on, and touch no guest memory. */
-		for (unsigned i = 0; i < v->nr_queues; i++)
+		for (unsigned i = 0; i < v->nr_queues; i++) {
 			virtq_stop(&v->queues[i]->q);
+			v->queues[i]->q.mem = &v->nowhere;
+		}
 		loop_cancel(&v->vm->loop, &v->broken);
 	}
 	unlock(v);

@@ -115,6 +115,7 @@ struct virtio {
 	/* device.c's own */
 	bool stuck;               /* virtio_stop() has waited for it in vain, and will not again */
 	bool abandoned;           /* it never became quiet, and the machine is gone: see virtio_destroy() */
+	struct mem nowhere;       /* the guest's memory for what is abandoned */
 	pthread_cond_t all_quiet; /* with the device's lock: leaving fell to 0 */
 	struct loop_work broken;  /* on vm->loop: a queue broke */
 };
