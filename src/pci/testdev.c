@@ -10,12 +10,16 @@
 #include <unistd.h>
 
 #include "core/vm.h"
+#include "pci/msix.h"
 
 #define INTX_WIRE 1U
 #define INTX_FD   2U
+#define MSIX_SEND 4U
+#define MSIX_FD   8U
 
 struct pci_test_state {
 	uint8_t config[PCI_CONFIG_SIZE];
+	struct MSIX_STATE(1) msix;
 	uint32_t intx, count, move_lo, move_hi, moves, scratch, armed;
 	uint8_t memory0[PCI_TEST_BAR0_BYTES];
 	uint64_t memory2[PCI_TEST_BAR2_SIZE / 8]; /* byte n is bits 8n of its word */
@@ -24,6 +28,8 @@ struct pci_test_state {
 struct pci_test {
 	struct pci_function fn; /* first */
 	struct region bar0, bar2, bar4;
+	struct msix msix;
+	int message;                 /* an eventfd that sends the vector */
 	int signal;                  /* an eventfd that raises the INTx pin */
 	struct loop_watch resampled; /* an eventfd that tells of the guest's end of interrupt */
 	struct pci_test_state state;
@@ -31,6 +37,7 @@ struct pci_test {
 
 static const struct field test_fields[] = {
 	PCI_CONFIG_FIELD(struct pci_test_state, config),
+	MSIX_FIELDS(struct pci_test_state, msix),
 	FIELD(struct pci_test_state, intx),
 	FIELD(struct pci_test_state, count),
 	FIELD(struct pci_test_state, move_lo),
@@ -100,7 +107,7 @@ static uint32_t register_read(struct pci_test *test, unsigned reg)
 	case PCI_TEST_ID:
 		return PCI_TEST_ID_VALUE;
 	case PCI_TEST_INTX:
-		return test->state.intx;
+		return test->state.intx | (test->fn.msix && msix_direct(&test->msix, 0) ? MSIX_FD : 0);
 	case PCI_TEST_COUNT:
 		return test->state.count - 1; /* this one */
 	case PCI_TEST_LIVE:
@@ -131,6 +138,10 @@ static void register_write(struct pci_test *test, unsigned reg, uint32_t value, 
 		test->state.intx = merged & (INTX_WIRE | INTX_FD);
 		pci_intx(&test->fn, merged & INTX_WIRE);
 		signal_level(test);
+		if (value & mask & MSIX_SEND && test->fn.msix)
+			msix_send(&test->msix, 0);
+		if (value & mask & MSIX_FD && test->fn.msix)
+			(void)eventfd_write(test->message, 1);
 		break;
 	case PCI_TEST_COUNT:
 		test->state.count = 0;
@@ -222,18 +233,50 @@ static void bar4_trap(void *dev, struct trap *trap)
 	register_access(test, trap);
 }
 
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
 static void test_destroy(struct device *dev)
 {
 	struct pci_test *test = to_test(dev);
 
 	irq_disarm(&test->fn.irq);
 	pci_function_fini(&test->fn);
+	msix_fini(&test->msix);
 	device_fini(dev);
-	if (test->signal >= 0)
-		close(test->signal);
-	if (test->resampled.fd >= 0)
-		close(test->resampled.fd);
+	close_fd(test->signal);
+	close_fd(test->message);
+	close_fd(test->resampled.fd);
 	free(test);
+}
+
+static int declare_bars(struct pci_test *test, bool msix)
+{
+	struct pci_function *fn = &test->fn;
+	int r = pci_bar_init(
+		fn, 0, PCI_BAR_MEM32, false, &test->bar0, "pci-test BAR0", PCI_TEST_BAR0_SIZE, WIDTH_ANY, bar0_trap);
+
+	if (r == 0)
+		r = pci_bar_init(fn, 2, PCI_BAR_MEM64, true, &test->bar2, "pci-test BAR2", PCI_TEST_BAR2_SIZE,
+			WIDTH_ANY, bar2_trap);
+	if (r == 0)
+		r = pci_bar_init(fn, 4, PCI_BAR_IO, false, &test->bar4, "pci-test BAR4", PCI_TEST_REGISTERS,
+			WIDTH_1 | WIDTH_2 | WIDTH_4, bar4_trap);
+	if (r == 0 && msix)
+		r = msix_init(&test->msix, fn, 5, 1, test->state.msix.table, test->state.msix.pending);
+	return r;
+}
+
+static int make_eventfds(struct pci_test *test)
+{
+	test->resampled =
+		(struct loop_watch){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .fn = resampled, .arg = test };
+	test->signal = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	test->message = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return test->signal < 0 || test->message < 0 || test->resampled.fd < 0 ? -errno : 0;
 }
 
 static int test_create(struct vm *vm, const char *name, const void *config, struct device **out, struct error *err)
@@ -248,26 +291,23 @@ static int test_create(struct vm *vm, const char *name, const void *config, stru
 	fn = &test->fn;
 	device_init(&fn->dev, &pci_test_type, vm, name);
 	pci_function_init(fn, &test_ids, test->state.config);
-	test->resampled =
-		(struct loop_watch){ .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .fn = resampled, .arg = test };
-	test->signal = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = pci_bar_init(
-		fn, 0, PCI_BAR_MEM32, false, &test->bar0, "pci-test BAR0", PCI_TEST_BAR0_SIZE, WIDTH_ANY, bar0_trap);
-	if (r == 0)
-		r = pci_bar_init(fn, 2, PCI_BAR_MEM64, true, &test->bar2, "pci-test BAR2", PCI_TEST_BAR2_SIZE,
-			WIDTH_ANY, bar2_trap);
-	if (r == 0)
-		r = pci_bar_init(fn, 4, PCI_BAR_IO, false, &test->bar4, "pci-test BAR4", PCI_TEST_REGISTERS,
-			WIDTH_1 | WIDTH_2 | WIDTH_4, bar4_trap);
+	r = make_eventfds(test);
+	if (r) {
+		test_destroy(&fn->dev);
+		return error_set(err, r, "%s: eventfds for its interrupts: %s", name, strerror(-r));
+	}
+	r = declare_bars(test, c && c->msix);
 	if (r) {
 		test_destroy(&fn->dev);
 		return error_set(err, r, "%s: its BARs cannot be declared", name);
 	}
 	pci_intx_init(fn, c ? c->pin : 1);
-	r = test->signal < 0 || test->resampled.fd < 0 ? -errno : irq_arm(&fn->irq, test->signal, test->resampled.fd);
+	r = irq_arm(&fn->irq, test->signal, test->resampled.fd);
+	if (r == 0 && fn->msix)
+		r = msix_arm(&test->msix, 0, test->message);
 	if (r) {
 		test_destroy(&fn->dev);
-		return error_set(err, r, "%s: eventfds for its interrupt: %s", name, strerror(-r));
+		return error_set(err, r, "%s: eventfds for its interrupts: %s", name, strerror(-r));
 	}
 	*out = &fn->dev;
 	return 0;

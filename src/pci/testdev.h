@@ -9,6 +9,7 @@
  * BAR 0: 4 KiB of 32-bit memory: registers at 0, memory (PCI_TEST_MEMORY bytes) at PCI_TEST_MEMORY.
  * BAR 2: 64 KiB of 64-bit prefetchable memory: memory throughout.
  * BAR 4: 32 ports: the registers once more.
+ * BAR 5: MSI-X of one vector, where it has that.
  *
  * Registers are 4 bytes; accesses of other widths reach their bytes. Memory takes all widths.
  */
@@ -26,8 +27,11 @@
 
 enum pci_test_register {
 	PCI_TEST_ID = 0x00, /* reads PCI_TEST_ID_VALUE */
-	PCI_TEST_INTX =
-		0x04, /* bit 0: level of the INTx pin; bit 1: the same, but by an eventfd, as from another process */
+	/*
+	 * Bit 0: level of the INTx pin; bit 1: the same, but by an eventfd, as from another process. Written: bit 2 sends the
+	 * vector, bit 3 does so by an eventfd. Read: bit 3: that goes to the guest without us, at present.
+	 */
+	PCI_TEST_INTX = 0x04,
 	PCI_TEST_COUNT = 0x08, /* accesses to all BARs since reset, this one not included; any write clears it */
 	PCI_TEST_LIVE = 0x0c,  /* bit n: BAR n decodes; PCI_TEST_ARM written: the next register read asks for a reset */
 	PCI_TEST_MOVE_LO = 0x10, /* what PCI_TEST_MOVE puts into BAR n */
@@ -44,9 +48,10 @@ enum pci_test_register {
 
 struct pci_test_config {
 	unsigned pin; /* 1-4: INTA-INTD */
+	bool msix;
 };
 
-/* Config: struct pci_test_config, read in create() only; NULL: INTA. */
+/* Config: struct pci_test_config, read in create() only; NULL: INTA, no MSI-X. */
 extern const struct device_type pci_test_type;
 
 #endif

@@ -15,7 +15,7 @@ ROM = tempfile.NamedTemporaryFile(prefix="trapline-rom-")  # pylint: disable=con
 ROM.write(bytes(range(256)) * 256)
 ROM.flush()
 ONES = {1: 0xFF, 2: 0xFFFF, 4: 0xFFFFFFFF, 8: (1 << 64) - 1}
-COMMAND, BAR0, BAR2, BAR4 = 4, 0x10, 0x18, 0x20
+COMMAND, BAR0, BAR2, BAR4, BAR5 = 4, 0x10, 0x18, 0x20, 0x24
 IO, MEMORY, INTX_DISABLE = 1, 2, 0x400
 
 
@@ -170,7 +170,7 @@ def test_sizing():
         on(config)
         decoded = m.map()
         for reg, flags, mask in [(BAR0, 0x0, 0xFFFFF000), (BAR2, 0xC, 0xFFFF0000), (BAR2 + 4, 0, ONES[4]),
-                                 (BAR4, 1, 0xFFFFFFE0), (0x14, 0, 0), (0x24, 0, 0), (0x30, 0, 0)]:
+                                 (BAR4, 1, 0xFFFFFFE0), (BAR5, 0, 0xFFFFF000), (0x14, 0, 0), (0x30, 0, 0)]:
             before = config.get(reg)
             config.set(reg, ONES[4])
             assert config.get(reg) == mask | flags, hex(reg)

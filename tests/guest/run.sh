@@ -16,7 +16,7 @@ for elf; do
 	name=$(basename "$elf" .elf)
 	ran=$((ran + 1))
 	# The guests that need more than the standard machine.
-	case $name in bar* | irqfd* | reset*) more=--pci-test ;; *) more= ;; esac
+	case $name in bar* | irqfd* | msix* | reset*) more=--pci-test ;; *) more= ;; esac
 	case $name in many) cpus=260 ;; *) cpus=2 ;; esac
 	# shellcheck disable=SC2086
 	timeout "${GUEST_TIMEOUT:-60}" env ${GUEST_PRELOAD:+LD_PRELOAD="$GUEST_PRELOAD"} "$trapline" run -k "$elf" -m 128 -c "$cpus" $more </dev/null >"$log" 2>&1

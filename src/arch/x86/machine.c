@@ -352,12 +352,13 @@ int board_build(struct board *board, struct error *err)
 	const struct piix_power_config power = { .pm_base = PM_EVENT };
 	const unsigned tests = config->pci_test_functions ? config->pci_test_functions : config->pci_test;
 	const unsigned slot = firmware ? PIIX_SLOT + 1 : 1;
+	static const struct pci_test_config first = { .pin = 1, .msix = true };
 	static const struct pci_test_config pins[PCI_PINS] = { { 1 }, { 2 }, { 3 }, { 4 } };
 	/* Test functions have their pins in turn, so that some share a wire and others do not. */
 	const struct pci_placement functions[] = {
 		{ "south-bridge", &piix_isa_type, PIIX_SLOT, PIIX_ISA, firmware, NULL },
 		{ "south-bridge-pm", &piix_power_type, PIIX_SLOT, PIIX_POWER, firmware, &power },
-		{ "pci-test", &pci_test_type, slot, 0, tests > 0, &pins[0] },
+		{ "pci-test", &pci_test_type, slot, 0, tests > 0, &first },
 		{ "pci-test1", &pci_test_type, slot, 1, tests > 1, &pins[1] },
 		{ "pci-test2", &pci_test_type, slot, 2, tests > 2, &pins[2] },
 		{ "pci-test3", &pci_test_type, slot, 3, tests > 3, &pins[3] },
