@@ -26,6 +26,7 @@ static const struct device_option option_rng = {
 
 /* The order in which devices get their slots. */
 static const struct device_option *const program_table[] = {
+	&option_disk,
 	&option_rng,
 	NULL,
 };

@@ -46,6 +46,9 @@ struct device_option {
 	void (*release)(void *config);
 };
 
+/* Those that have a file of their own. */
+extern const struct device_option option_disk;
+
 /* What a command line says of devices. All zeros but for what devices_init() sets. */
 struct devices {
 	const struct device_option *const *table;

@@ -71,8 +71,8 @@ static int check_kind(const struct stat *st, const char *path, struct error *err
 {
 	if (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode))
 		return 0;
-	return usage(err, error_set(err, -EINVAL, "disk '%s': %s, not a file or a block device", path,
-				  S_ISDIR(st->st_mode) ? "a directory" : "something else"));
+	return usage(err, error_set(err, -EINVAL, "disk '%s': %s", path,
+				  S_ISDIR(st->st_mode) ? "a directory" : "neither a file nor a block device"));
 }
 
 static int open_file(struct disk *disk, const struct disk_config *c, struct error *err)

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """Options that add virtio devices: what a dry run shows of them, and what is said of bad ones."""
+import fcntl
 import json
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -92,6 +94,83 @@ def test_bad_words():
 
 def test_more_than_the_option_can_be_given():
     refuse(dry(*["--rng"] * 33), USAGE, "32 times")
+
+
+def image(name, size=1 << 20, head=b""):
+    path = os.path.join(DIR, name)
+    with open(path, "wb") as file:
+        file.write(head)
+        file.truncate(size)
+    return path
+
+
+def test_disks():
+    path, other = image("disk.img"), image("a,b")
+    got = machine("-d", path, "--disk", other.replace(",", ",,") + ",ro,serial=abc,queues=2,transport=mmio")
+    assert got["virtio"] == [{"name": "disk0", "type": "blk", "transport": "pci"},
+                             {"name": "disk1", "type": "blk", "transport": "mmio"}]
+    # The file is as it was, and free again.
+    assert os.path.getsize(path) == 1 << 20
+    assert machine("-d", path)["virtio"]
+
+
+def test_files_that_are_no_disks():
+    refuse(dry("-d", DIR), USAGE, DIR, "a directory")
+    refuse(dry("-d", "/dev/null"), USAGE, "/dev/null", "neither a file nor a block device")
+    refuse(dry("-d", DIR + "/none"), USAGE, DIR + "/none", "No such file")
+    refuse(dry("-d", image("empty", 0)), USAGE, "empty: it has no bytes")
+    refuse(dry("-d", image("small", 511)), USAGE, "smaller than a sector of 512")
+    refuse(dry("-d", ""), USAGE, "not of the form FILE")
+    refuse(dry("-d"), USAGE, "needs a value")
+
+
+def test_a_disk_of_odd_size_is_cut():
+    path = image("odd", 5000)
+    result = dry("-d", path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ("trapline: disk '%s': 5000 bytes are no whole sectors of 512: the guest does not see the last "
+                             "392\n" % path), result.stderr
+
+
+def test_disks_of_other_formats():
+    for name, head in (("QCOW", b"QFI\xfb"), ("VMDK", b"KDMV"), ("VHDX", b"vhdxfile"), ("VDI", bytes(64) + b"\x7f\x10\xda\xbe")):
+        path = image(name, head=head)
+        refuse(dry("-d", path), USAGE, path, name, "format=raw")
+        assert machine("-d", path + ",format=raw")["virtio"]
+    refuse(dry("-d", path + ",format=qcow2"), USAGE, "'format=qcow2'", "only raw")
+
+
+def test_a_disk_has_one_writer():
+    path = image("shared")
+    refuse(dry("-d", path, "-d", path), USAGE, path, "in use", "named twice", ",ro")
+    refuse(dry("-d", path, "-d", path + ",ro"), USAGE, path, "in use", "writes it")
+    assert len(machine("-d", path + ",ro", "-d", path + ",ro")["virtio"]) == 2
+    with open(path, "rb+") as file:
+        whole = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole)
+        refuse(dry("-d", path), USAGE, path, "in use")
+        refuse(dry("-d", path + ",ro"), USAGE, path, "in use", "writes it")
+
+
+def test_disks_that_may_not_be_written():
+    path = image("locked-up")
+    os.chmod(path, 0o444)
+    if os.geteuid() == 0:
+        assert machine("-d", path + ",ro")["virtio"]
+        return  # root may
+    refuse(dry("-d", path), USAGE, path, "Permission denied", ",ro")
+    assert machine("-d", path + ",ro")["virtio"]
+
+
+def test_words_of_disks():
+    path = image("words")
+    refuse(dry("-d", path + ",drect"), USAGE, "'drect'", "did you mean 'direct'?")
+    refuse(dry("-d", path + ",ro,ro"), USAGE, "given twice")
+    refuse(dry("-d", path + ",ro=1"), USAGE, "takes no value")
+    for queues in ("0", "9", "x", "-1", "1x", ""):
+        refuse(dry("-d", path + ",queues=" + queues), USAGE, "queues", "needs a value" if not queues else "1 to 8")
+    refuse(dry("-d", path + ",serial=123456789012345678901"), USAGE, "serial", "longer than 20")
+    assert machine("-d", path + ",serial=12345678901234567890,queues=8")["virtio"]
 
 
 if __name__ == "__main__":

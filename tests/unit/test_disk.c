@@ -679,7 +679,7 @@ static void what_is_no_disk(void **state)
 	bed->config.path = "/tmp";
 	refused(bed, -EINVAL, "a directory");
 	bed->config.path = "/dev/null";
-	refused(bed, -EINVAL, "not a file or a block device");
+	refused(bed, -EINVAL, "neither a file nor a block device");
 	bed->config.path = "/nonexistent/x";
 	refused(bed, -ENOENT, "No such file");
 	bed->config.path = bed->path;
