@@ -75,24 +75,33 @@ static int check_kind(const struct stat *st, const char *path, struct error *err
 				  S_ISDIR(st->st_mode) ? "a directory" : "neither a file nor a block device"));
 }
 
+static int cannot_open(const struct disk_config *c, int r, struct error *err)
+{
+	if (r == -EBUSY)
+		return usage(
+			err, error_set(err, r, "disk '%s': in use: it is mounted, or another program has it", c->path));
+	error_set(err, r, "disk '%s': %s", c->path, strerror(-r));
+	if (!c->ro && (r == -EACCES || r == -EPERM || r == -EROFS))
+		error_hint(err, "add ,ro to only read it");
+	return usage(err, r);
+}
+
 static int open_file(struct disk *disk, const struct disk_config *c, struct error *err)
 {
 	struct stat st;
+	int flags = (c->ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY;
 
 	/* Before it is opened: with a FIFO that would wait, and a tape would be rewound. */
 	if (stat(c->path, &st))
 		return usage(err, error_set(err, -errno, "disk '%s': %s", c->path, strerror(errno)));
 	if (check_kind(&st, c->path, err))
 		return -EINVAL;
-	disk->fd = open(c->path, (c->ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY);
-	if (disk->fd < 0) {
-		int r = -errno;
-
-		error_set(err, r, "disk '%s': %s", c->path, strerror(-r));
-		if (!c->ro && (r == -EACCES || r == -EPERM || r == -EROFS))
-			error_hint(err, "add ,ro to only read it");
-		return usage(err, r);
-	}
+	/* Of a block device this asks whether it is mounted. */
+	if (S_ISBLK(st.st_mode) && !c->ro)
+		flags |= O_EXCL;
+	disk->fd = open(c->path, flags);
+	if (disk->fd < 0)
+		return cannot_open(c, -errno, err);
 	if (fstat(disk->fd, &st))
 		return error_set(err, -errno, "disk '%s': %s", c->path, strerror(errno));
 	disk->ro = c->ro;

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,6 +38,9 @@ static struct {
 	atomic_bool sync_waits; /* until this is false again */
 	int fall_with;          /* what fallocate of `fall_mode` fails with */
 	int fall_mode;
+	int uring_with;         /* what io_uring_setup() fails with */
+	unsigned enters_failed; /* so many of the next io_uring_enter() fail, */
+	int enter_with;         /* with this */
 } fault;
 
 ssize_t __real_preadv64(int fd, const struct iovec *iov, int n, off64_t at);
@@ -47,6 +51,8 @@ int __real_fdatasync(int fd);
 int __wrap_fdatasync(int fd);
 int __real_fallocate64(int fd, int mode, off64_t at, off64_t len);
 int __wrap_fallocate64(int fd, int mode, off64_t at, off64_t len);
+long __real_syscall(long number, long a, long b, long c, long d, long e, long f);
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f);
 
 static bool fails(void)
 {
@@ -102,6 +108,20 @@ int __wrap_fallocate64(int fd, int mode, off64_t at, off64_t len)
 		return -1;
 	}
 	return __real_fallocate64(fd, mode, at, len);
+}
+
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+	if (number == SYS_io_uring_setup && fault.uring_with) {
+		errno = fault.uring_with;
+		return -1;
+	}
+	if (number == SYS_io_uring_enter && fault.enters_failed) {
+		fault.enters_failed--;
+		errno = fault.enter_with;
+		return -1;
+	}
+	return __real_syscall(number, a, b, c, d, e, f);
 }
 
 /* ---- a disk and a lane, whose loop runs in the test's own thread ---- */
@@ -395,6 +415,54 @@ static void many_by_uring(void **state)
 static void many_by_threads(void **state)
 {
 	assert_true(many_at_once(DISK_THREADS));
+}
+
+/* Containers and administrators refuse io_uring in more than one way. */
+static void threads_where_uring_is_refused(void **state)
+{
+	static const int codes[] = { ENOSYS, EPERM, ENOMEM };
+	uint8_t data[512];
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct bed *bed = bed_new(DISK_AUTO);
+
+		fault.uring_with = codes[i];
+		bed_open(bed);
+		assert_int_equal(run_op(bed, DISK_READ, 1024, data, 512), 0);
+		assert_pattern(data, 1024, 512);
+		assert_string_equal(disk_lane_way(&bed->lane), "threads");
+		bed_free(bed);
+	}
+}
+
+/* A host that is short of memory is asked again; one that refuses is told of, and the next I/O is tried all the same. */
+static void a_ring_that_does_not_take_it(void **state)
+{
+	struct bed *bed = bed_new(DISK_AUTO);
+	struct one *one, *other;
+	uint8_t data[1024];
+
+	bed_open(bed);
+	assert_int_equal(run_op(bed, DISK_READ, 512, data, 512), 0);
+	if (strcmp(disk_lane_way(&bed->lane), "io_uring") != 0) {
+		bed_free(bed);
+		skip();
+	}
+	fault.enter_with = EAGAIN;
+	fault.enters_failed = 20;
+	assert_int_equal(run_op(bed, DISK_READ, 1024, data, 512), 0);
+	assert_pattern(data, 1024, 512);
+	assert_int_equal(fault.enters_failed, 0);
+	fault.enter_with = EBADF;
+	fault.enters_failed = 1;
+	one = submit(bed, DISK_READ, 0, data, 512);
+	other = submit(bed, DISK_READ, 512, data + 512, 512);
+	wait_all(bed);
+	assert_int_equal(one->result, -EBADF);
+	assert_int_equal(other->result, -EBADF);
+	assert_int_equal(run_op(bed, DISK_READ, 0, data, 1024), 0);
+	assert_pattern(data, 0, 1024);
+	bed_free(bed);
 }
 
 /* ---- less than asked for ---- */
@@ -757,6 +825,8 @@ int main(void)
 		cmocka_unit_test(long_transfers_direct),
 		cmocka_unit_test(many_by_uring),
 		cmocka_unit_test(many_by_threads),
+		cmocka_unit_test(threads_where_uring_is_refused),
+		cmocka_unit_test(a_ring_that_does_not_take_it),
 		cmocka_unit_test(short_transfers_are_continued),
 		cmocka_unit_test(what_was_put_off_is_tried_again),
 		cmocka_unit_test(errors_are_told_and_pass),
