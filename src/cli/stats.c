@@ -11,6 +11,8 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "virtio/virtio.h"
+
 struct sums {
 	uint64_t exits, interrupted, split, reads, writes, wrong_width;
 	uint64_t served[2]; /* by any region; by trap.write */
@@ -94,6 +96,25 @@ static void add_vcpu(struct sums *sums, const struct vcpu *vcpu)
 	add_up(sums, &vcpu->from);
 }
 
+static void add_queues(json_t *array, struct device *dev)
+{
+	const struct virtio *v = virtio_of(dev);
+
+	for (unsigned i = 0; v && i < v->nr_queues; i++)
+		json_array_append_new(
+			array, json_pack("{s:s, s:i, s:o, s:o}", "device", dev->name, "queue", (int)i, "kicks",
+				       number(v->queues[i]->kicks), "interrupts", number(v->queues[i]->interrupts)));
+}
+
+static json_t *queues_json(const struct machine *m)
+{
+	json_t *array = json_array();
+
+	list_for_each (node, &m->vm.devices)
+		add_queues(array, container_of(node, struct device, node));
+	return array;
+}
+
 static json_t *reads_writes(uint64_t reads, uint64_t writes)
 {
 	return json_pack("{s:o, s:o}", "reads", number(reads), "writes", number(writes));
@@ -114,10 +135,10 @@ int stats_write(const struct machine *m, FILE *out)
 	}
 	for (unsigned space = 0; space < NR_SPACES; space++)
 		bus_for_each(m->vm.bus, (enum space)space, add_region, &listing);
-	root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o, s:o}}", "exits",
+	root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o, s:o}}", "exits",
 		number(sums.exits), "ports", number(sums.reasons[KVM_EXIT_IO]), "memory",
 		number(sums.reasons[KVM_EXIT_MMIO]), "other", other_json(&sums), "split", number(sums.split), "posted",
-		number(m->kvm.posted_writes), "regions", listing.array, "gone",
+		number(m->kvm.posted_writes), "regions", listing.array, "virtio", queues_json(m), "gone",
 		reads_writes(sums.served[false] - listing.reads, sums.served[true] - listing.writes), "unclaimed",
 		"reads", number(sums.reads), "writes", number(sums.writes), "wrong_width", number(sums.wrong_width),
 		"addresses", strays);

@@ -127,6 +127,7 @@ static void kicked(void *arg, uint32_t events)
 
 	if (read(vq->kick, &count, sizeof(count)) != sizeof(count))
 		return;
+	atomic_fetch_add_explicit(&vq->kicks, 1, memory_order_relaxed);
 	if (!__atomic_load_n(&vq->q.broken, __ATOMIC_ACQUIRE))
 		vq->v->type->serve(vq->v, vq->index);
 }
@@ -462,7 +463,6 @@ void virtio_kick(struct virtio *v, unsigned index)
 		fault(v);
 		return;
 	}
-	atomic_fetch_add_explicit(&v->queues[index]->kicks, 1, memory_order_relaxed);
 	signal_kick(v->queues[index]);
 }
 
@@ -522,6 +522,13 @@ void virtio_power_on(struct virtio *v)
 {
 	if (v->leaving == 0)
 		finish_reset(v);
+}
+
+struct virtio *virtio_of(struct device *dev)
+{
+	if (dev->type == &virtio_mmio_type)
+		return virtio_mmio_carries(dev);
+	return dev->type == &virtio_pci_type ? virtio_pci_carries(dev) : NULL;
 }
 
 bool virtio_destroy(struct virtio *v)

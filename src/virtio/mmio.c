@@ -373,6 +373,11 @@ static void mmio_trap(void *arg, struct trap *trap)
 
 /* ---- the machine's side ---- */
 
+struct virtio *virtio_mmio_carries(struct device *dev)
+{
+	return container_of(dev, struct mmio, dev)->v;
+}
+
 static void mmio_stop(struct device *dev)
 {
 	virtio_stop(container_of(dev, struct mmio, dev)->v);

@@ -347,6 +347,11 @@ static void vpci_start(struct device *dev)
 	pthread_mutex_unlock(&dev->lock);
 }
 
+struct virtio *virtio_pci_carries(struct device *dev)
+{
+	return to_vpci(dev)->v;
+}
+
 static void vpci_stop(struct device *dev)
 {
 	virtio_stop(to_vpci(dev)->v);

@@ -90,7 +90,7 @@ struct virtio_queue {
 	bool quiet;     /* under the device's lock: false from the begin of a reset of it until nothing is in flight */
 	bool asked;     /* likewise: to leave, and has not yet */
 	bool armed;     /* likewise: the loop watches `kick` */
-	atomic_ullong kicks, interrupts; /* for statistics: traps of kicks, used-buffer interrupts sent */
+	atomic_ullong kicks, interrupts; /* for statistics: how often its loop was woken, and the driver told */
 };
 
 struct virtio {
@@ -191,8 +191,14 @@ void virtio_power_on(struct virtio *v); /* reset(), with the device's lock held;
  */
 bool virtio_destroy(struct virtio *v);
 
+/* The device that `dev` carries; NULL: it is no virtio transport. */
+struct virtio *virtio_of(struct device *dev);
+
 /* Tables of the guest-visible state: struct virtio_state and struct virtq_state. */
 extern const struct field virtio_state_fields[], virtq_state_fields[];
+
+struct virtio *virtio_mmio_carries(struct device *dev);
+struct virtio *virtio_pci_carries(struct device *dev);
 
 extern const struct device_type virtio_pci_type;  /* config: struct virtio_config */
 extern const struct device_type virtio_mmio_type; /* likewise; one region of 0x200 bytes, one irq */
