@@ -43,6 +43,7 @@ struct region_count {
 struct memory {
 	void *host;
 	uint64_t size;
+	bool shared;                         /* mapped so: others may see it, and a page goes by a hole in its file */
 	unsigned refs;                       /* atomic */
 	void (*release)(struct memory *mem); /* called when refs falls to 0; from any thread */
 };

@@ -170,7 +170,7 @@ static int map(int fd, uint64_t size, int flags, struct memory **out)
 		free(mem);
 		return mem ? r : -ENOMEM;
 	}
-	*mem = (struct memory){ .host = host, .size = size, .refs = 1, .release = unmap };
+	*mem = (struct memory){ .host = host, .size = size, .shared = flags & MAP_SHARED, .refs = 1, .release = unmap };
 	*out = mem;
 	return 0;
 }

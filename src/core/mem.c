@@ -188,6 +188,30 @@ int mem_map(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_
 	return rc;
 }
 
+int mem_discard(struct mem *mem, uint64_t gpa, uint64_t len)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+	while (len) {
+		uintptr_t begin, end;
+		struct mem_ref ref;
+
+		/* By reference: the host takes its time, which must not hold up those who wait for readers of the bus. */
+		if (mem_map_some(mem, gpa, len, true, &ref) < 0)
+			return -EFAULT;
+		begin = ((uintptr_t)ref.host + page - 1) & ~(page - 1);
+		end = ((uintptr_t)ref.host + ref.len) & ~(page - 1);
+		if (begin < end)
+			(void)madvise((uint8_t *)ref.host + (begin - (uintptr_t)ref.host), end - begin,
+				ref.memory->shared ? MADV_REMOVE : MADV_DONTNEED);
+		mem_dirty(mem, ref.gpa, ref.len);
+		gpa += ref.len;
+		len -= ref.len;
+		mem_unmap(&ref);
+	}
+	return 0;
+}
+
 void mem_dirty(struct mem *mem, uint64_t gpa, uint64_t len)
 {
 	if (mem->watch && len)

@@ -49,6 +49,11 @@ int mem_map_some(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct
 /* 0 or -EFAULT: all of [gpa, gpa + len) in one piece of host memory. A writer calls mem_dirty() when done. */
 int mem_map(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
 	__attribute__((warn_unused_result));
+/*
+ * Gives the host's pages that lie wholly in [gpa, gpa + len) back to it: where it takes them (not parts of its huge pages)
+ * they read as zeros from now on. 0, or -EFAULT: there is not RAM all over; what is before that was given back.
+ */
+int mem_discard(struct mem *mem, uint64_t gpa, uint64_t len) __attribute__((warn_unused_result));
 void mem_dirty(struct mem *mem, uint64_t gpa, uint64_t len);
 void mem_unmap(struct mem_ref *ref);
 

@@ -285,6 +285,53 @@ static size_t resident(const struct memory *memory)
 	return n;
 }
 
+/* Whole pages of what was named, whatever it is that backs them; and nothing else. */
+static void test_discard(void **state)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	struct bed bed;
+
+	for (unsigned shared = 0; shared < 2; shared++) {
+		int fd = memfd_create("shared", MFD_CLOEXEC);
+		uint8_t *host;
+
+		bed_init(&bed);
+		host = bed.memory->host;
+		assert_int_equal(ftruncate(fd, 4 * PIECE), 0);
+		if (shared) {
+			assert_ptr_equal(
+				mmap(host, 4 * PIECE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0), host);
+			bed.memory->shared = true;
+		}
+		memset(host, 0x33, 4 * PIECE);
+		/* From the middle of the last page but one of `low` to the middle of the second of `next`. */
+		assert_int_equal(mem_discard(&bed.mem, LOW_BASE + PIECE - page - 8, 2 * page + 16), 0);
+		for (uint64_t i = 0; i < 4 * PIECE; i++) {
+			bool gone = i < page || (i >= 2 * PIECE - page && i < 2 * PIECE);
+
+			assert_int_equal(host[i], gone ? 0 : 0x33);
+		}
+		/* The guest sees other bytes than before. */
+		assert_int_equal(bed.wrote, 2);
+		if (shared) {
+			/* In the file as well. */
+			uint8_t byte = 1;
+
+			assert_int_equal(pread(fd, &byte, 1, 0), 1);
+			assert_int_equal(byte, 0);
+		}
+		/* Less than a page, nothing, and no RAM. */
+		assert_int_equal(mem_discard(&bed.mem, LOW_BASE + 1, page - 1), 0);
+		assert_int_equal(host[PIECE + 1], 0x33);
+		assert_int_equal(mem_discard(&bed.mem, LOW_BASE, 0), 0);
+		assert_int_equal(mem_discard(&bed.mem, LOW_BASE - page, page), -EFAULT);
+		assert_int_equal(mem_discard(&bed.mem, ROM_BASE, page), -EFAULT);
+		assert_int_equal(mem_discard(&bed.mem, UINT64_MAX - page + 1, 2 * page), -EFAULT);
+		bed_fini(&bed);
+		close(fd);
+	}
+}
+
 static void test_memory_new(void **state)
 {
 	struct memory *memory;
@@ -322,6 +369,7 @@ int main(void)
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_words_behind_odd_memory),
 		cmocka_unit_test(test_map_some),
+		cmocka_unit_test(test_discard),
 		cmocka_unit_test(test_memory_new),
 	};
 
