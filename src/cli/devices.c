@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/word.h"
+#include "virtio/balloon.h"
 #include "virtio/rng.h"
 
 static int rng_parse(const struct device_value *value, const struct machine_config *m, void **config, struct error *err)
@@ -24,10 +25,40 @@ static const struct device_option option_rng = {
 	.parse = rng_parse,
 };
 
+static int balloon_parse(
+	const struct device_value *value, const struct machine_config *m, void **config, struct error *err)
+{
+	struct balloon_config *balloon = calloc(1, sizeof(*balloon));
+
+	*config = balloon;
+	if (!balloon)
+		return error_set(err, -ENOMEM, "no memory for the devices");
+	if (value->keys[0] && options_size(value->keys[0], &balloon->want, err))
+		return error_prefix(err, -EINVAL, "size");
+	if (balloon->want >= m->guest.ram)
+		return error_set(err, -EINVAL, "%llu MiB is all that the guest has, or more; it has %llu (-m)",
+			(unsigned long long)balloon->want >> 20, (unsigned long long)m->guest.ram >> 20);
+	return 0;
+}
+
+static const struct device_key balloon_keys[] = { { "size", false }, { NULL, false } };
+
+static const struct device_option option_balloon = {
+	.name = "balloon",
+	.value = "size=SIZE",
+	.value_optional = true,
+	.help = "memory that the guest lends to the host; Ctrl-A + and -",
+	.device = "balloon",
+	.type = &virtio_balloon_type,
+	.keys = balloon_keys,
+	.parse = balloon_parse,
+};
+
 /* The order in which devices get their slots. */
 static const struct device_option *const program_table[] = {
 	&option_disk,
 	&option_rng,
+	&option_balloon,
 	NULL,
 };
 

@@ -188,3 +188,10 @@ bool vm_mouse(struct vm *vm, int dx, int dy, uint8_t buttons)
 {
 	return vm->mouse && vm->mouse(vm->input_dev, dx, dy, buttons);
 }
+
+bool vm_balloon(struct vm *vm, const uint64_t *want, struct vm_balloon *now)
+{
+	if (vm->balloon)
+		vm->balloon(vm->balloon_arg, want, now);
+	return vm->balloon;
+}

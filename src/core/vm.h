@@ -27,6 +27,13 @@ enum vm_button { BUTTON_POWER, BUTTON_SLEEP };
 
 #define VM_SERIALS 4 /* serial ports that can talk to something */
 
+/* Memory that the guest lends to the host, in bytes. */
+struct vm_balloon {
+	uint64_t want, has; /* what the user wants it to be, what the guest says that it is */
+	bool told;          /* the guest has said what follows, at `when` on the clock */
+	uint64_t when, total, free, available;
+};
+
 struct vm {
 	struct bus *bus;
 	struct mem mem;
@@ -50,6 +57,9 @@ struct vm {
 	bool (*key)(struct device *dev, const uint8_t *codes, size_t n);
 	bool (*mouse)(struct device *dev, int dx, int dy, uint8_t buttons);
 	struct device *input_dev;
+	/* Likewise the balloon; see vm_balloon(). */
+	void (*balloon)(void *arg, const uint64_t *want, struct vm_balloon *now);
+	void *balloon_arg;
 };
 
 /*
@@ -91,5 +101,10 @@ bool vm_key(struct vm *vm, const uint8_t *codes, size_t n);
  * mouse, or the guest has it off. On the event loop's thread.
  */
 bool vm_mouse(struct vm *vm, int dx, int dy, uint8_t buttons);
+/*
+ * How the balloon is, after it was told to become *want, unless that is NULL; and the guest is asked for its figures, for
+ * the next call. False: there is none. On the event loop's thread.
+ */
+bool vm_balloon(struct vm *vm, const uint64_t *want, struct vm_balloon *now);
 
 #endif

@@ -98,6 +98,8 @@ static const struct tty_key {
 	{ 'k', false, TTY_CTRL_ALT_DEL, "Ctrl-Alt-Del on the guest's keyboard" },
 	{ 'm', true, TTY_MOUSE, "then h, j, k or l: move the guest's mouse left, down, up, right; 1, 2 or 3: click" },
 	{ 's', false, TTY_STATUS, "show how the guest is doing" },
+	{ '+', false, TTY_TAKE, "the balloon takes a sixteenth of the guest's memory" },
+	{ '-', false, TTY_GIVE, "the balloon gives a sixteenth back" },
 };
 
 void tty_say(const struct tty *tty, const char *fmt, ...)
@@ -126,7 +128,7 @@ static bool tty_key(struct tty *tty, uint8_t byte)
 	if (byte == 'a' || byte == CTRL_A)
 		return true;
 	/* What is said must not begin in the middle of the guest's line. */
-	if (byte == 'h' || byte == 's')
+	if (byte == 'h' || byte == 's' || byte == '+' || byte == '-')
 		say_text("\r\n", 2, 0);
 	if (byte == 'h')
 		tty_help(tty);

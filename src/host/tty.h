@@ -14,7 +14,17 @@
 #define TTY_DEADLY 14
 
 /* What the keys after Ctrl-A ask for; what only tty.c knows of (help, Ctrl-A itself) is not told. */
-enum tty_action { TTY_QUIT, TTY_POWER, TTY_RESET, TTY_BREAK, TTY_CTRL_ALT_DEL, TTY_MOUSE, TTY_STATUS };
+enum tty_action {
+	TTY_QUIT,
+	TTY_POWER,
+	TTY_RESET,
+	TTY_BREAK,
+	TTY_CTRL_ALT_DEL,
+	TTY_MOUSE,
+	TTY_STATUS,
+	TTY_TAKE,
+	TTY_GIVE
+};
 
 struct tty_key;
 

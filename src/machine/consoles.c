@@ -144,6 +144,40 @@ static void tell_status(struct machine *m)
 	}
 }
 
+#define MIB(bytes) ((bytes) >> 20)
+
+static void tell_balloon(struct machine *m, const uint64_t *want)
+{
+	struct vm_balloon now;
+
+	if (!vm_balloon(&m->vm, want, &now))
+		return;
+	tty_say(&m->tty, "the balloon has %" PRIu64 " of %" PRIu64 " MiB, and is to have %" PRIu64, MIB(now.has),
+		MIB(m->vm.ram_size), MIB(now.want));
+	if (!want && now.told)
+		tty_say(&m->tty,
+			"the guest had %" PRIu64 " MiB free, %" PRIu64 " available, of %" PRIu64 ", %" PRIu64 " s ago",
+			MIB(now.free), MIB(now.available), MIB(now.total),
+			(uint64_t)(clock_now(&m->vm.clock) - now.when) / (uint64_t)NSEC_PER_SEC);
+}
+
+/* By a step; the last sixteenth is the guest's. */
+static void press_balloon(struct machine *m, bool take)
+{
+	uint64_t step = m->vm.ram_size / 16, want;
+	struct vm_balloon now;
+
+	if (!vm_balloon(&m->vm, NULL, &now)) {
+		tty_say(&m->tty, "this machine has no balloon: --balloon gives it one");
+		return;
+	}
+	if (take)
+		want = now.want + step < 15 * step ? now.want + step : 15 * step;
+	else
+		want = now.want > step ? now.want - step : 0;
+	tell_balloon(m, &want);
+}
+
 /* On the event loop's thread. */
 static void act(void *arg, enum tty_action action, uint8_t key)
 {
@@ -173,6 +207,11 @@ static void act(void *arg, enum tty_action action, uint8_t key)
 		break;
 	case TTY_STATUS:
 		tell_status(m);
+		tell_balloon(m, NULL);
+		break;
+	case TTY_TAKE:
+	case TTY_GIVE:
+		press_balloon(m, action == TTY_TAKE);
 		break;
 	}
 }

@@ -682,6 +682,16 @@ static uint64_t copy(const struct iovec *iov, unsigned nr, uint64_t at, void *to
 	return done;
 }
 
+void virtq_discard(struct virtq_chain *chain)
+{
+	for (unsigned i = 0; i < chain->nr_in; i++) {
+		const struct mem_ref *ref = &chain->refs[chain->nr_out + i];
+
+		/* It was memory when it was taken; where it has gone since, there is nothing to give. */
+		(void)!mem_discard(chain->queue->mem, ref->gpa, ref->len);
+	}
+}
+
 uint64_t virtq_read(struct virtq_chain *chain, void *buf, uint64_t n)
 {
 	uint64_t done = copy(chain->out, chain->nr_out, chain->out_at, buf, NULL, n);

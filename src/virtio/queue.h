@@ -106,6 +106,9 @@ void virtq_kicks_off(struct virtq *q);
 bool virtq_kicks_on(struct virtq *q) __attribute__((warn_unused_result));
 bool virtq_empty(struct virtq *q); /* nothing to take now */
 
+/* mem_discard() of all of `in`: the pages wholly in a piece of it. They, and what is around them, stay the driver's. */
+void virtq_discard(struct virtq_chain *chain);
+
 /* Copies on from where the last call ended; how many bytes there were, at most n. */
 uint64_t virtq_read(struct virtq_chain *chain, void *buf, uint64_t n);
 uint64_t virtq_write(struct virtq_chain *chain, const void *buf, uint64_t n);

@@ -82,6 +82,17 @@ def test_interrupts_are_shared_when_there_are_no_more():
     assert len(set(lines)) == 9 and lines[:9] == lines[9:18]
 
 
+def test_balloon():
+    assert machine("-m", "512", "--balloon=size=511M,transport=mmio")["virtio"] == [
+        {"name": "balloon0", "type": "balloon", "transport": "mmio"}]
+    refuse(dry("-m", "512", "--balloon=size=512"), USAGE, "--balloon size=512", "512 MiB is all that the guest has", "-m")
+    refuse(dry("--balloon", "--balloon"), USAGE, "balloon1", "a machine has one balloon")
+    refuse(dry("--balloon=size=much"), USAGE, "--balloon size=much", "size", "much")
+    refuse(dry("--balloon=sise=1"), USAGE, "'sise'", "did you mean 'size'?")
+    refuse(dry("--balloon=size"), USAGE, "'size' needs a value")
+    refuse(dry("--baloon"), USAGE, "did you mean '--balloon'?")
+
+
 def test_bad_words():
     refuse(dry("--rng=transprt=mmio"), USAGE, "--rng transprt=mmio", "'transprt'", "did you mean 'transport'?")
     refuse(dry("--rng=transport=mmmio"), USAGE, "'mmmio'", "did you mean 'mmio'?")

@@ -159,7 +159,7 @@ def on_terminal(guest, keys, words):
 def test_ctrl_a_h_lists_the_keys_and_each_line_begins_at_the_left():
     guest = Guest(HALT)
     shown = on_terminal(guest, b"\x01h", [b"Ctrl-A h  this list"])
-    for key in b"xprbkmsa":
+    for key in b"xprbkms+-a":
         assert b"Ctrl-A %c  " % key in shown, shown
     lines = shown.replace(b"\r", b"").split(b"\n")
     assert all(line.startswith(b"trapline: ") for line in lines if line not in (b"", b"!")), shown
@@ -172,6 +172,22 @@ def test_ctrl_a_s_tells_how_the_guest_is():
     shown = on_terminal(guest, b"\x01s", [b"serial0: 0 bytes of output dropped"])
     assert re.search(rb"up for \d+\.\d{3} s, 1 vCPUs, 0 resets", shown), shown
     assert re.search(rb"[1-9]\d* exits to user space, 0 accesses that no device claimed", shown), shown
+    guest.ends_by(b"\x01x", QUIT)
+
+
+def test_ctrl_a_plus_and_minus_are_the_balloon_s():
+    guest = Guest(HALT)
+    on_terminal(guest, b"\x01+", [b"this machine has no balloon: --balloon gives it one"])
+    guest.ends_by(b"\x01x", QUIT)
+    guest = Guest("-m", "64", "--balloon=size=8", HALT)
+    on_terminal(guest, b"", [b"!"])
+    on_terminal(guest, b"\x01s", [b"the balloon has 0 of 64 MiB, and is to have 8"])
+    on_terminal(guest, b"\x01-" * 2, [b"is to have 4", b"is to have 0"])
+    on_terminal(guest, b"\x01-", [b"is to have 0"])
+    # The last sixteenth is the guest's.
+    on_terminal(guest, b"\x01+" * 15, [b"is to have 60"])
+    shown = on_terminal(guest, b"\x01+", [b"is to have"])
+    assert b"is to have 60" in shown, shown
     guest.ends_by(b"\x01x", QUIT)
 
 
