@@ -472,6 +472,25 @@ static int cmd_press(struct tester *t, unsigned argc, char **argv, struct error 
 	return 0;
 }
 
+static int cmd_link(struct tester *t, unsigned argc, char **argv, struct error *err)
+{
+	list_for_each (node, &t->machine->vm.links) {
+		struct vm_link *link = container_of(node, struct vm_link, node);
+
+		if (strcmp(link->name, argv[1]) != 0)
+			continue;
+		if (argc > 2 && strcmp(argv[2], "up") != 0 && strcmp(argv[2], "down") != 0)
+			return error_set(err, -EINVAL, "'%.*s' is neither up nor down", WORD_SHOWN, argv[2]);
+		if (argc > 2) {
+			link->wanted = strcmp(argv[2], "up") == 0;
+			link->set(link, link->wanted);
+		}
+		add(t, " %d", link->up(link));
+		return 0;
+	}
+	return error_set(err, -ENODEV, "no network device '%.*s'", WORD_SHOWN, argv[1]);
+}
+
 static int cmd_key(struct tester *t, unsigned argc, char **argv, struct error *err)
 {
 	uint8_t codes[BYTES_MAX];
@@ -538,6 +557,7 @@ static const struct tester_command commands[] = {
 	{ "pci", "", "JSON: PCI functions", 0, 0, cmd_pci },
 	{ "counters", "", "JSON: accesses of each region, and unclaimed ones", 0, 0, cmd_counters },
 	{ "press", "power | sleep", "LISTENED: the user's button", 1, 1, cmd_press },
+	{ "link", "NAME [up | down]", "UP: a network device's cable, pulled or plugged in", 1, 2, cmd_link },
 	{ "key", "HEX", "TAKEN: a key's scan codes (set 2), as it is pressed or let go", 1, 1, cmd_key },
 	{ "mouse", "DX DY BUTTONS", "TAKEN: movement in counts, right and up; buttons: 1 left, 2 right, 4 middle", 3, 3,
 		cmd_mouse },

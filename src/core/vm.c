@@ -15,6 +15,7 @@ int vm_init(struct vm *vm, bool manual_clock, struct error *err)
 	memset(vm, 0, sizeof(*vm));
 	vm->loop.epoll = vm->loop.event = vm->loop.timer = -1;
 	list_init(&vm->devices);
+	list_init(&vm->links);
 	clock_init(&vm->clock, manual_clock, 0);
 	irq_router_init(&vm->irqs, NULL, NULL);
 	run_init(&vm->run);

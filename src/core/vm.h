@@ -25,6 +25,15 @@ enum vm_button { BUTTON_POWER, BUTTON_SLEEP };
 
 #define VM_STATUS_GIVEN 0x100
 
+/* A cable that the user can pull, and plug in again: a network device's. On the event loop's thread. */
+struct vm_link {
+	const char *name; /* the device's */
+	bool wanted;      /* the user's wish, as it was told by set() */
+	void (*set)(struct vm_link *link, bool up);
+	bool (*up)(struct vm_link *link); /* false also where its other end is gone */
+	struct list node;                 /* of vm->links */
+};
+
 #define VM_SERIALS 4 /* serial ports that can talk to something */
 
 /* Memory that the guest lends to the host, in bytes. */
@@ -42,6 +51,7 @@ struct vm {
 	struct irq_router irqs;
 	struct run run;
 	struct list devices; /* struct device.node, in the order of the machine's table */
+	struct list links;   /* struct vm_link.node, in the order of their devices */
 	uint64_t ram_size;   /* bytes */
 	/* What serial0 and so on talk to; NULL: nothing. */
 	struct chardev *serials[VM_SERIALS];

@@ -97,6 +97,7 @@ static const struct tty_key {
 	{ 'b', true, TTY_BREAK, "then a key: a break on the serial line and the key, which is Linux's SysRq" },
 	{ 'k', false, TTY_CTRL_ALT_DEL, "Ctrl-Alt-Del on the guest's keyboard" },
 	{ 'm', true, TTY_MOUSE, "then h, j, k or l: move the guest's mouse left, down, up, right; 1, 2 or 3: click" },
+	{ 'n', true, TTY_LINK, "then 0 to 9: pull the cable of that network device, or plug it in again" },
 	{ 's', false, TTY_STATUS, "show how the guest is doing" },
 	{ '+', false, TTY_TAKE, "the balloon takes a sixteenth of the guest's memory" },
 	{ '-', false, TTY_GIVE, "the balloon gives a sixteenth back" },
@@ -151,6 +152,8 @@ size_t tty_filter(void *arg, uint8_t *bytes, size_t n)
 		uint8_t byte = bytes[i];
 
 		if (tty->then) {
+			if (tty->then->action == TTY_LINK)
+				say_text("\r\n", 2, 0);
 			tty->act(tty->arg, tty->then->action, byte);
 			tty->then = NULL;
 		} else if (tty->escape) {

@@ -21,6 +21,7 @@ enum tty_action {
 	TTY_BREAK,
 	TTY_CTRL_ALT_DEL,
 	TTY_MOUSE,
+	TTY_LINK,
 	TTY_STATUS,
 	TTY_TAKE,
 	TTY_GIVE
@@ -34,7 +35,7 @@ struct tty {
 	bool escape;                         /* Ctrl-A was the last byte */
 	const struct tty_key *then;          /* the next byte is this one's; NULL: it stands for itself */
 	struct sigaction deadly[TTY_DEADLY]; /* what signals that kill did before */
-	/* On the thread that filters. key: what was typed after TTY_BREAK and TTY_MOUSE, 0 with the others. */
+	/* On the thread that filters. key: what was typed after TTY_BREAK, TTY_MOUSE and TTY_LINK, 0 with the others. */
 	void (*act)(void *arg, enum tty_action action, uint8_t key);
 	void *arg;
 };

@@ -114,6 +114,25 @@ static void move_mouse(struct machine *m, uint8_t key)
 	}
 }
 
+/* The devices are counted in their order, from 0. */
+static void turn_link(struct machine *m, uint8_t key)
+{
+	unsigned n = 0;
+
+	list_for_each (node, &m->vm.links) {
+		struct vm_link *link = container_of(node, struct vm_link, node);
+
+		if (key != '0' + n++)
+			continue;
+		link->wanted = !link->wanted;
+		link->set(link, link->wanted);
+		tty_say(&m->tty, "%s: link %s%s", link->name, link->wanted ? "up" : "down",
+			link->wanted && !link->up(link) ? ", but what is behind it has gone" : "");
+		return;
+	}
+	tty_say(&m->tty, "the guest has no such network device");
+}
+
 static void tell_status(struct machine *m)
 {
 	uint64_t ms = clock_now(&m->vm.clock) / 1000000, exits = 0, unclaimed = 0;
@@ -204,6 +223,9 @@ static void act(void *arg, enum tty_action action, uint8_t key)
 		break;
 	case TTY_MOUSE:
 		move_mouse(m, key);
+		break;
+	case TTY_LINK:
+		turn_link(m, key);
 		break;
 	case TTY_STATUS:
 		tell_status(m);
