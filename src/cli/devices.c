@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/network.h"
 #include "core/word.h"
 #include "virtio/balloon.h"
 #include "virtio/rng.h"
@@ -57,6 +58,7 @@ static const struct device_option option_balloon = {
 /* The order in which devices get their slots. */
 static const struct device_option *const program_table[] = {
 	&option_disk,
+	&network_option,
 	&option_rng,
 	&option_balloon,
 	NULL,

@@ -4,6 +4,7 @@
 import fcntl
 import json
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -17,12 +18,17 @@ import tap  # noqa: E402
 TRAPLINE = os.path.abspath(sys.argv[1])
 DIR = tempfile.mkdtemp(prefix="trapline-devices-")
 KERNEL = flat.write(os.path.join(DIR, "kernel"), flat.POWER_OFF)
-USAGE = 2
+HOST, USAGE = 1, 2
 
 
 def dry(*args):
     return subprocess.run([TRAPLINE, "run", "-k", KERNEL, "--dry-run", *args], stdin=subprocess.DEVNULL, text=True,
                           capture_output=True, timeout=60, check=False)
+
+
+def run(*args, **how):
+    return subprocess.run([TRAPLINE, "run", "-k", KERNEL, *args], stdin=subprocess.DEVNULL, text=True, capture_output=True,
+                          timeout=60, check=False, **how)
 
 
 def machine(*args):
@@ -182,6 +188,45 @@ def test_words_of_disks():
         refuse(dry("-d", path + ",queues=" + queues), USAGE, "queues", "needs a value" if not queues else "1 to 8")
     refuse(dry("-d", path + ",serial=123456789012345678901"), USAGE, "serial", "longer than 20")
     assert machine("-d", path + ",serial=12345678901234567890,queues=8")["virtio"]
+def test_networks():
+    got = machine("-n", "tap", "--network", "user,tcp=8080:80,mac=52:54:00:12:34:56", "--network", "none", "-n", "socket=/x")
+    assert [(d["name"], d["type"]) for d in got["virtio"]] == [("net0", "net"), ("net1", "net"), ("net2", "net")]
+
+
+def test_networks_that_are_none():
+    refuse(dry("-n", ""), USAGE, "--network", "WHAT[,KEY=VALUE]...")
+    refuse(dry("-n", "tpa"), USAGE, "--network tpa", "'tpa' is no network", "did you mean 'tap'?")
+    refuse(dry("-n", "bridge"), USAGE, "'bridge'", "user, tap, socket=PATH and none")
+    refuse(dry("-n", "socket="), USAGE, "socket=PATH")
+    refuse(dry("-n", "tap,ifnam=x"), USAGE, "'ifnam'", "did you mean 'ifname'?")
+    refuse(dry("-n", "user,ifname=x"), USAGE, "ifname= goes with tap")
+    refuse(dry("-n", "tap,tcp=80"), USAGE, "tcp= goes with user")
+    refuse(dry("-n", "tap,fd=3,ifname=x"), USAGE, "ifname= does not go with fd=")
+    for fd in ("0", "2", "x", "-1", "3x", "99999999999999999999"):
+        refuse(dry("-n", "tap,fd=" + fd), USAGE, "fd=" + fd, "not a number")
+    for queues in ("0", "9", "two"):
+        refuse(dry("-n", "tap,queues=" + queues), USAGE, "queues=" + queues, "from 1 to 8")
+    for mtu in ("67", "65536", "1e3"):
+        refuse(dry("-n", "user,mtu=" + mtu), USAGE, "mtu=" + mtu, "from 68 to 65535")
+    for mac in ("52:54:00:12:34", "52:54:00:12:34:56:78", "52-54-00-12-34-56", "5:54:0:12:34:56", "xx:54:00:12:34:56"):
+        refuse(dry("-n", "user,mac=" + mac), USAGE, "mac=" + mac, "52:54:00:12:34:56")
+    refuse(dry("-n", "user,mac=01:00:5e:00:00:01"), USAGE, "its first byte is odd")
+    refuse(dry("-n", "user,mac=00:00:00:00:00:00"), USAGE, "no address")
+    for ports in ("0", "http", "80:", "1-2:3-5", "80,,,,"):
+        refuse(dry("-n", "user,tcp=" + ports), USAGE, "tcp=", "is no port to forward", "8080:80")
+        refuse(dry("-n", "user,udp=" + ports), USAGE, "udp=", "is no port to forward")
+
+
+def test_networks_that_the_host_has_not():
+    refuse(run("-n", "socket=" + DIR + "/absent"), HOST, "net0", DIR + "/absent", "No such file")
+    refuse(run("-n", "tap,fd=77"), HOST, "net0", "fd=77", "Bad file descriptor")
+    refuse(run("-n", "tap,ifname=0123456789abcdef"), HOST, "net0", "15 characters")
+    refuse(run("-n", "user", env={**os.environ, "PATH": "/nonexistent"}), HOST, "net0: passt", "apt install passt")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        port = listener.getsockname()[1]
+        refuse(run("-n", f"user,tcp=127.0.0.1/{port}:80"), HOST, f"TCP port {port}", "127.0.0.1", "another program")
 
 
 if __name__ == "__main__":

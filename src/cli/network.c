@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* network.c - what --network says, checked as far as the host need not be asked. */
+#include "cli/network.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/word.h"
+#include "host/ports.h"
+#include "virtio/net.h"
+
+#define MTU_LEAST 68 /* of IPv4; what the specification asks for */
+#define MTU_MOST  65535
+
+enum { KEY_MAC, KEY_MTU, KEY_TCP, KEY_UDP, KEY_IFNAME, KEY_FD, KEY_SCRIPT, KEY_DOWNSCRIPT, KEY_QUEUES, NR_KEYS };
+
+static const struct device_key keys[] = {
+	[KEY_MAC] = { "mac", false },
+	[KEY_MTU] = { "mtu", false },
+	[KEY_TCP] = { "tcp", false },
+	[KEY_UDP] = { "udp", false },
+	[KEY_IFNAME] = { "ifname", false },
+	[KEY_FD] = { "fd", false },
+	[KEY_SCRIPT] = { "script", false },
+	[KEY_DOWNSCRIPT] = { "downscript", false },
+	[KEY_QUEUES] = { "queues", false },
+	[NR_KEYS] = { NULL, false },
+};
+
+/* Which kind a key goes with; of others: all. */
+static const struct {
+	unsigned key;
+	enum net_kind kind;
+	const char *word;
+} belongs[] = {
+	{ KEY_TCP, NET_USER, "user" },
+	{ KEY_UDP, NET_USER, "user" },
+	{ KEY_IFNAME, NET_TAP, "tap" },
+	{ KEY_FD, NET_TAP, "tap" },
+	{ KEY_SCRIPT, NET_TAP, "tap" },
+	{ KEY_DOWNSCRIPT, NET_TAP, "tap" },
+	{ KEY_QUEUES, NET_TAP, "tap" },
+};
+
+/* 0, or 1 for none. */
+static int parse_kind(const char *word, struct net_config *c, struct error *err)
+{
+	static const char *const words[] = { "user", "tap", "none", "socket", NULL };
+	const char *nearest;
+
+	if (strcmp(word, "none") == 0)
+		return 1;
+	if (strcmp(word, "user") == 0) {
+		c->kind = NET_USER;
+		return 0;
+	}
+	if (strcmp(word, "tap") == 0) {
+		c->kind = NET_TAP;
+		return 0;
+	}
+	if (strncmp(word, "socket=", 7) == 0 && word[7]) {
+		c->kind = NET_SOCKET;
+		c->path = word + 7;
+		return 0;
+	}
+	nearest = word_nearest(word, words);
+	error_set(err, -EINVAL, "'%.100s' is no network; there are user, tap, socket=PATH and none", word);
+	if (nearest)
+		error_hint(err, "did you mean '%s'?", strcmp(nearest, "socket") == 0 ? "socket=PATH" : nearest);
+	return -EINVAL;
+}
+
+/* "52:54:00:12:34:56" */
+static int parse_mac(const char *text, uint8_t mac[6], struct error *err)
+{
+	static const uint8_t none[6] = { 0 };
+
+	for (unsigned i = 0; i < 18; i++) {
+		bool good = i == 17 ? !text[i] : i % 3 == 2 ? text[i] == ':' : isxdigit((unsigned char)text[i]);
+
+		if (!good)
+			return error_set(err, -EINVAL, "mac=%.40s: not of the form 52:54:00:12:34:56", text);
+		if (i % 3 == 0)
+			mac[i / 3] = (uint8_t)strtoul(text + i, NULL, 16);
+	}
+	if ((mac[0] & 1) || memcmp(mac, none, 6) == 0)
+		return error_set(err, -EINVAL, "mac=%s: no address of one device%s", text,
+			mac[0] & 1 ? ": its first byte is odd, as those of groups are" : "");
+	return 0;
+}
+
+static int parse_number(
+	const char *key, const char *text, unsigned least, unsigned most, unsigned *value, struct error *err)
+{
+	char *end;
+	unsigned long n = isdigit((unsigned char)*text) ? strtoul(text, &end, 10) : ULONG_MAX;
+
+	if (n == ULONG_MAX || *end || n < least || n > most)
+		return error_set(err, -EINVAL, "%s=%.40s: not a number from %u to %u", key, text, least, most);
+	*value = (unsigned)n;
+	return 0;
+}
+
+static int check_keys(const struct device_value *value, enum net_kind kind, struct error *err)
+{
+	for (size_t i = 0; i < sizeof(belongs) / sizeof(belongs[0]); i++) {
+		if (value->keys[belongs[i].key] && belongs[i].kind != kind)
+			return error_set(err, -EINVAL, "%s= goes with %s", keys[belongs[i].key].name, belongs[i].word);
+	}
+	if (value->keys[KEY_FD]) {
+		for (unsigned key = KEY_IFNAME; key < NR_KEYS; key++) {
+			if (key != KEY_FD && value->keys[key])
+				return error_set(err, -EINVAL,
+					"%s= does not go with fd=, whose interface is made already", keys[key].name);
+		}
+	}
+	return 0;
+}
+
+static int parse_tap(const struct device_value *value, struct net_config *c, struct error *err)
+{
+	unsigned fd = 0;
+	int r = 0;
+
+	c->ifname = value->keys[KEY_IFNAME];
+	c->script = value->keys[KEY_SCRIPT];
+	c->downscript = value->keys[KEY_DOWNSCRIPT];
+	if (value->keys[KEY_FD]) {
+		r = parse_number("fd", value->keys[KEY_FD], 3, 1 << 20, &fd, err);
+		c->fd = r ? -1 : (int)fd;
+	}
+	if (r == 0 && value->keys[KEY_QUEUES])
+		r = parse_number("queues", value->keys[KEY_QUEUES], 1, NET_PAIRS, &c->pairs, err);
+	return r;
+}
+
+static int parse_ports(const char *key, const char *text, struct error *err)
+{
+	return text && ports_check(text, err) ? error_prefix(err, -EINVAL, "%s=", key) : 0;
+}
+
+static int parse_values(const struct device_value *value, struct virtio_net_options *o, struct error *err)
+{
+	int r = check_keys(value, o->host.kind, err);
+
+	if (r == 0 && value->keys[KEY_MAC])
+		r = parse_mac(value->keys[KEY_MAC], o->mac, err);
+	o->has_mac = value->keys[KEY_MAC];
+	if (r == 0 && value->keys[KEY_MTU])
+		r = parse_number("mtu", value->keys[KEY_MTU], MTU_LEAST, MTU_MOST, &o->mtu, err);
+	o->host.tcp = value->keys[KEY_TCP];
+	o->host.udp = value->keys[KEY_UDP];
+	if (r == 0)
+		r = parse_ports("tcp", o->host.tcp, err);
+	if (r == 0)
+		r = parse_ports("udp", o->host.udp, err);
+	return r ? r : parse_tap(value, &o->host, err);
+}
+
+static int network_parse(
+	const struct device_value *value, const struct machine_config *m, void **config, struct error *err)
+{
+	struct virtio_net_options *o = calloc(1, sizeof(*o));
+	int r;
+
+	if (!o)
+		return error_set(err, -ENOMEM, "no memory");
+	*config = o;
+	o->host.fd = -1;
+	o->host.pairs = 1;
+	o->host.dry = m->dry_run && !m->device_test;
+	o->guest = m->name;
+	r = parse_kind(value->words[0], &o->host, err);
+	return r ? r : parse_values(value, o, err);
+}
+
+const struct device_option network_option = {
+	.letter = 'n',
+	.name = "network",
+	.value = "WHAT[,KEY=VALUE]...",
+	.help = "a network: user (by passt), tap, socket=PATH, none; keys: mac, mtu; user: tcp, udp; tap: ifname, fd, "
+		"script, downscript, queues",
+	.device = "net",
+	.words = 1,
+	.type = &virtio_net_type,
+	.keys = keys,
+	.parse = network_parse,
+};

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* net_inner.h - what net.c and net_control.c share, and tests look at. */
+#ifndef TRAPLINE_VIRTIO_NET_INNER_H
+#define TRAPLINE_VIRTIO_NET_INNER_H
+
+#include <linux/virtio_net.h>
+
+#include "virtio/net.h"
+
+#define NET_QUEUE     256  /* descriptors */
+#define NET_IOV       1023 /* pieces of a frame that goes out as it lies in guest memory */
+#define NET_MAC_TABLE 64   /* addresses; a guest that wants more gets all frames of that kind */
+#define NET_VLANS     4096
+
+/* Which frames the guest wants (5.1.6.5.1 to 5.1.6.5.3). Under net->lock. */
+struct net_filter {
+	bool promisc, allmulti, alluni, nomulti, nouni, nobcast;
+	bool all_uni_listed, all_multi_listed; /* its table was too long for ours */
+	unsigned nr_macs;
+	uint8_t macs[NET_MAC_TABLE][6];
+	uint8_t vlans[NET_VLANS / 8];
+};
+
+/* Receive and transmit queue, which one thread serves. What has no other mark is that thread's. */
+struct net_pair {
+	struct net *net;
+	unsigned index;
+	struct virtio_worker worker;
+	struct loop *loop; /* the worker's */
+	struct loop_watch watch;
+	struct loop_work update; /* looks anew at what is to be watched */
+	bool receiving, starved; /* the receive queue is served; the guest has no buffers there */
+	bool blocked;            /* the back end takes nothing now */
+	const uint8_t *frame;    /* that waits for buffers; the back end's */
+	size_t frame_len;
+	unsigned nr_chains; /* buffers taken for it; more are needed */
+	uint64_t room;      /* their bytes */
+	struct virtq_chain *chains[VIRTQ_MAX];
+	uint32_t written[VIRTQ_MAX];
+	struct iovec iov[VIRTQ_MAX + 1];
+	uint8_t *bounce; /* for frames in more pieces than NET_IOV, when there was one */
+	/* atomic: frames, and why some were not */
+	uint64_t rx_frames, rx_filtered, rx_oversized, rx_unplugged;
+	uint64_t tx_frames, tx_malformed, tx_oversized, tx_refused, tx_unplugged;
+};
+
+struct net {
+	struct virtio v; /* first: the two share an address */
+	char name[24];
+	struct net_backend *host;
+	struct vm_link link;
+	struct virtio_net_config config;
+	uint8_t mac[6];          /* at power-on */
+	unsigned pairs;          /* that there are */
+	unsigned active;         /* atomic: that the driver uses */
+	bool plugged;            /* atomic: the user's wish */
+	bool gone;               /* atomic: the back end */
+	uint64_t control_errors; /* atomic */
+	pthread_mutex_t lock;    /* a leaf: the filter */
+	struct net_filter filter;
+	struct net_pair *pair[NET_PAIRS];
+};
+
+static inline void net_count(uint64_t *counter)
+{
+	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+}
+
+static inline struct virtq *net_queue(struct net *net, unsigned index)
+{
+	return &net->v.queues[index]->q;
+}
+
+/* The control queue's index, with the features that were negotiated (5.1.2). */
+static inline unsigned net_control_index(const struct net *net)
+{
+	return virtio_has(&net->v, VIRTIO_NET_F_MQ) ? 2 * net->pairs : 2;
+}
+
+void net_filter_reset(struct net_filter *filter); /* power-on: everything passes */
+/* Whether a frame of at least NET_ETHERNET bytes is wanted. `mac`: the device's own. */
+bool net_wants(const struct net_filter *filter, const uint8_t mac[6], bool vlans, const uint8_t *frame, size_t len);
+void net_serve_control(struct net *net, unsigned index);
+/* How many pairs take part from now on. 0 or -errno. */
+int net_use_pairs(struct net *net, unsigned pairs);
+/* GUEST_* features as the back end is to honour them. 0 or -errno. */
+int net_set_offloads(struct net *net, uint64_t features);
+
+#endif

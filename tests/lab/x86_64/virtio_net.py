@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""
+The stock kernel's virtio-net. By a tap: ping, TCP both ways with checksums of what went through, over IPv4 and IPv6, the
+cable pulled and plugged in again, reboots in the middle of traffic.
+"""
+
+CASES = {
+    "tap-mmio": {"way": "tap", "transport": "mmio"},
+    "tap-mmio-legacy": {"way": "tap", "transport": "mmio-legacy"},
+    "tap-pci": {"way": "tap", "transport": "pci"},
+    "tap-pci-legacy": {"way": "tap", "transport": "pci-legacy"},
+    "queues": {"way": "tap", "transport": "pci", "queues": 2},
+    "reboot": {"way": "reboot", "transport": "mmio"},
+}
+TIMEOUT = 240
+SECONDS = 40
+SIZE = 8 << 20
+
+# A program that reads from descriptor 3 sees no end: nc takes an end there for that of all.
+MODULES = """
+mkfifo /hold
+exec 3<>/hold
+modprobe virtio_mmio
+modprobe virtio_pci
+modprobe virtio_net
+fact driver $(readlink /sys/class/net/eth0/device/driver | sed 's,.*/,,')
+fact mac $(cat /sys/class/net/eth0/address)
+fact mtu $(cat /sys/class/net/eth0/mtu)
+features=$(cat /sys/class/net/eth0/device/features)
+fact features $features
+"""
+
+ADDRESS = """
+ip link set lo up
+ip addr add 10.9.0.2/24 dev eth0
+echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
+ip -6 addr add fd09::2/64 dev eth0
+ip link set eth0 up
+"""
+
+TAP = MODULES + ADDRESS + """
+fact ping $(ping -c 3 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
+fact ping6 $(ping -6 -c 3 -W 5 fd09::1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
+for host in 10.9.0.1 fd09::1; do
+	nc $host 5001 <&3 >/got
+	fact sum $(md5sum </got)
+	nc $host 5002 </got
+	fact sent $host
+done
+fact queues $(ls -d /sys/class/net/eth0/queues/rx-* | wc -l)
+fact ready
+until [ "$(cat /sys/class/net/eth0/carrier)" = 0 ]; do sleep 0.1; done
+fact carrier down
+ping -c 1 -W 1 10.9.0.1 >/dev/null && fact down reached || fact down nothing
+until [ "$(cat /sys/class/net/eth0/carrier)" = 1 ]; do sleep 0.1; done
+fact again $(ping -c 3 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
+fact errors $(cat /sys/class/net/eth0/statistics/rx_errors) $(cat /sys/class/net/eth0/statistics/tx_errors)
+"""
+
+# The tap's script, as kvmtool's users have them: it gets the interface's name.
+UP = """#!/bin/sh
+echo 0 >/proc/sys/net/ipv6/conf/$1/accept_dad
+ip addr add 10.9.0.1/24 dev $1 && ip -6 addr add fd09::1/64 dev $1 && ip link set $1 up && echo $1 >/tmp/up
+"""
+
+
+def options(transport, what):
+    return ["--name", "lab", "--network", what + ",transport=" + transport]
+
+
+def tap(t, transport, queues=1):
+    t.inner.put("/tmp/up.sh", UP, 0o755)
+    t.inner.put("/tmp/down.sh", "#!/bin/sh\necho $1 >/tmp/down\n", 0o755)
+    t.sh("seq -w 1 9999999 | head -c %d >/tmp/data" % SIZE)
+    wanted = t.sh("md5sum </tmp/data").split()[0]
+    # One connection a protocol each way; a listener takes both.
+    t.sh("mkfifo /tmp/hold; exec 3<>/tmp/hold\n"
+         "(for i in 1 2; do nc -l -p 5001 </tmp/data >/dev/null; done) >/dev/null 2>&1 &\n"
+         "(for i in 1 2; do nc -l -p 5002 <&3 >/tmp/back$i; done) >/dev/null 2>&1 &\n")
+    what = "tap,ifname=lab0,script=/tmp/up.sh,downscript=/tmp/down.sh"
+    guest = t.boot(TAP, options=options(transport, what + (",queues=%d" % queues if queues > 1 else "")), modules="cloud",
+                   cpus=queues)
+    t.equal("the driver", guest.fact("driver", 90), "virtio_net")
+    features = guest.fact("features")
+    # Sums and segments both ways, merged buffers, status, the control queue.
+    for bit in (0, 1, 2, 5, 7, 8, 11, 12, 15, 16, 17, 18, 19):
+        t.check(features[bit] == "1", "the driver has not taken feature %d: %s" % (bit, features))
+    t.equal("MQ", features[22], "1" if queues > 1 else "0")
+    t.equal("what the tap's script was told", t.sh("cat /tmp/up"), "lab0\n")
+    mac = guest.fact("mac")
+    t.check(int(mac[:2], 16) & 3 == 2, "%s is not locally administered" % mac)
+    t.equal("pings", guest.fact("ping"), "3")
+    t.equal("pings of IPv6", guest.fact("ping6", 30), "3")
+    for number, host in enumerate(("10.9.0.1", "fd09::1"), 1):
+        t.equal("the sum of what came by %s" % host, guest.fact("sum", 60, again=True).split()[0], wanted)
+        guest.fact("sent", 60, again=True)
+        t.equal("the sum of what went by %s" % host,
+                t.sh("for i in 1 2 3 4 5 6 7 8 9; do [ $(stat -c %%s /tmp/back%d) = %d ] && break; sleep 0.2; done\n"
+                     "md5sum </tmp/back%d" % (number, SIZE, number)).split()[0], wanted)
+    t.equal("queues", guest.fact("queues"), str(queues))
+    guest.fact("ready")
+    guest.send(b"\x01n0")
+    guest.expect("net0: link down")
+    t.equal("the carrier", guest.fact("carrier"), "down")
+    t.equal("a ping without a cable", guest.fact("down"), "nothing")
+    guest.send(b"\x01n0")
+    t.equal("pings with the cable back", guest.fact("again"), "3")
+    t.equal("the driver's errors", guest.fact("errors"), "0 0")
+    guest.ends(0)
+    t.equal("what the other script was told", t.sh("cat /tmp/down"), "lab0\n")
+    t.equal("what is left of the interface", t.sh("ls /sys/class/net | grep -c lab0; true").strip(), "0")
+
+
+REBOOT = MODULES + ADDRESS + """
+fact ping $(ping -c 2 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
+nc 10.9.0.1 5003 </dev/zero >/dev/null &
+fact up
+read answer
+[ $answer = again ] && reboot -f
+"""
+
+
+def reboot(t, transport):
+    t.inner.put("/tmp/up.sh", UP, 0o755)
+    # Echoes, so that both ways are busy.
+    t.sh("(while :; do nc -l -p 5003 -e /bin/cat; done) >/dev/null 2>&1 </dev/null & echo $! >/tmp/echo")
+    guest = t.boot(REBOOT, options=options(transport, "tap,ifname=lab0,script=/tmp/up.sh"), modules="cloud")
+    macs = set()
+    for boot in range(4):
+        guest.fact("up", 90, again=True)
+        macs.add(guest.fact("mac"))
+        before = int(t.sh("cat /sys/class/net/lab0/statistics/rx_bytes"))
+        t.sh("sleep 0.5")
+        t.check(int(t.sh("cat /sys/class/net/lab0/statistics/rx_bytes")) > before, "no traffic in boot %d" % boot)
+        guest.send("again\n" if boot < 3 else "off\n")
+    t.equal("boots that reached the host", guest.log().count("@ping 2"), 4)
+    t.equal("addresses over the boots", len(macs), 1)
+    guest.ends(0)
+    t.sh("kill $(cat /tmp/echo); true")
+
+
+def test(t, way, transport, **how):
+    {"tap": tap, "reboot": reboot}[way](t, transport, **how)
