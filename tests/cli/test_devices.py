@@ -188,6 +188,8 @@ def test_words_of_disks():
         refuse(dry("-d", path + ",queues=" + queues), USAGE, "queues", "needs a value" if not queues else "1 to 8")
     refuse(dry("-d", path + ",serial=123456789012345678901"), USAGE, "serial", "longer than 20")
     assert machine("-d", path + ",serial=12345678901234567890,queues=8")["virtio"]
+
+
 def test_networks():
     got = machine("-n", "tap", "--network", "user,tcp=8080:80,mac=52:54:00:12:34:56", "--network", "none", "-n", "socket=/x")
     assert [(d["name"], d["type"]) for d in got["virtio"]] == [("net0", "net"), ("net1", "net"), ("net2", "net")]
