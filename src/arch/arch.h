@@ -18,6 +18,7 @@
 #include "core/status.h"
 #include "core/vm.h"
 #include "pci/pci.h"
+#include "virtio/console.h"
 #include "virtio/virtio.h"
 
 struct kvm;
@@ -59,8 +60,9 @@ struct guest_config {
 	unsigned pci_test_functions; /* the same as a device of so many, at most PCI_FUNCTIONS; 0: as pci_test says */
 	const struct guest_virtio *virtio; /* in the order in which they get their places; the caller's */
 	unsigned nr_virtio;
-	bool exit_port;           /* a status that the guest gives ends it */
-	const char *const *place; /* see struct place_moves in arch/place.h */
+	struct vconsole_config hvcs; /* of the virtio console among them, where its nr_ports is not 0 */
+	bool exit_port;              /* a status that the guest gives ends it */
+	const char *const *place;    /* see struct place_moves in arch/place.h */
 	unsigned nr_place;
 };
 

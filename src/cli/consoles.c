@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* consoles.c - what --console and --tty say of the serial ports; see consoles.h. */
+/* consoles.c - what --console and --tty say of the ports; see consoles.h. */
 #include "cli/consoles.h"
 
 #include <errno.h>
@@ -18,18 +18,19 @@ static int split_port(const char *text, unsigned *line, const char **kind, struc
 	if (text[len] != '=')
 		return 0;
 	*kind = text + len + 1;
-	for (; *line < VM_SERIALS; ++*line) {
+	for (; *line < VM_PORTS; ++*line) {
 		if (strlen(consoles_port(*line)) == len && memcmp(text, consoles_port(*line), len) == 0)
 			return 0;
 	}
-	return error_set(err, -EINVAL, "'%.*s' is no serial port; they are %s to %s", (int)(len < 40 ? len : 40), text,
-		consoles_port(0), consoles_port(VM_SERIALS - 1));
+	return error_set(err, -EINVAL, "'%.*s' is no port; they are %s to %s, and %s to %s", (int)(len < 40 ? len : 40),
+		text, consoles_port(0), consoles_port(VM_SERIALS - 1), consoles_port(VM_SERIALS),
+		consoles_port(VM_PORTS - 1));
 }
 
 /* What only one port can have. */
-static int check_shared(const struct console_config config[VM_SERIALS], struct error *err)
+static int check_shared(const struct console_config config[VM_PORTS], struct error *err)
 {
-	for (unsigned i = 1; i < VM_SERIALS; i++) {
+	for (unsigned i = 1; i < VM_PORTS; i++) {
 		for (unsigned j = 0; j < i; j++) {
 			if (config[i].kind != config[j].kind)
 				continue;
@@ -44,15 +45,37 @@ static int check_shared(const struct console_config config[VM_SERIALS], struct e
 	return 0;
 }
 
-int consoles_config(const struct option_values *consoles, const struct option_values *ttys,
-	struct console_config config[VM_SERIALS], struct error *err)
+/* The virtio console has as many ports as the last that is spoken of needs. */
+static int count_hvcs(const struct console_config config[VM_PORTS], struct vconsole_config *hvcs, struct error *err)
 {
-	memset(config, 0, VM_SERIALS * sizeof(*config));
+	hvcs->nr_ports = hvcs->shared;
+	for (unsigned i = 0; i < VM_HVCS; i++) {
+		if (config[VM_SERIALS + i].kind != CONSOLE_NONE)
+			hvcs->nr_ports = i + 1;
+	}
+	if (hvcs->shared && config[VM_SERIALS].kind != CONSOLE_NONE)
+		return error_set(err, -EINVAL, "--console: %s is what %s is, by 'virtio', and cannot be another",
+			consoles_port(VM_SERIALS), consoles_port(0));
+	if (hvcs->shared && config[0].kind == CONSOLE_NONE)
+		return error_set(
+			err, -EINVAL, "--console: 'virtio' shares %s's back end, which is 'none'", consoles_port(0));
+	return 0;
+}
+
+int consoles_config(const struct option_values *consoles, const struct option_values *ttys,
+	struct console_config config[VM_PORTS], struct vconsole_config *hvcs, struct error *err)
+{
+	memset(config, 0, VM_PORTS * sizeof(*config));
+	*hvcs = (struct vconsole_config){ 0 };
 	config[0].kind = CONSOLE_STDIO;
 	for (unsigned i = 0; i < consoles->n; i++) {
 		const char *kind;
 		unsigned line;
 
+		if (strcmp(consoles->text[i], "virtio") == 0) {
+			hvcs->shared = true;
+			continue;
+		}
 		if (split_port(consoles->text[i], &line, &kind, err) || console_parse(kind, &config[line], err))
 			return error_prefix(err, -EINVAL, "--console");
 	}
@@ -65,5 +88,5 @@ int consoles_config(const struct option_values *consoles, const struct option_va
 				ttys->text[i], VM_SERIALS - 1);
 		config[line] = (struct console_config){ .kind = CONSOLE_PTY };
 	}
-	return check_shared(config, err);
+	return check_shared(config, err) ? -EINVAL : count_hvcs(config, hvcs, err);
 }

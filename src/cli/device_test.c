@@ -259,7 +259,7 @@ static int serve_machine(struct device_test *d, struct error *err)
 /* What the guest sends by a serial port goes into a file in memory, which never makes it wait. */
 static int open_consoles(struct device_test *d, struct error *err)
 {
-	for (unsigned i = 0; i < VM_SERIALS; i++) {
+	for (unsigned i = 0; i < VM_PORTS; i++) {
 		int fd = memfd_create("console", MFD_CLOEXEC);
 
 		if (fd < 0)
@@ -277,7 +277,7 @@ static int with_machine(struct device_test *d, struct error *err)
 		status = serve_machine(d, err);
 		machine_down(&d->machine);
 	}
-	for (unsigned i = 0; i < VM_SERIALS; i++) {
+	for (unsigned i = 0; i < VM_PORTS; i++) {
 		if (d->config.consoles[i].kind == CONSOLE_FD)
 			close(d->config.consoles[i].fd);
 	}
@@ -348,6 +348,7 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 	}
 	m->guest.place = d->place.text;
 	m->guest.nr_place = d->place.n;
+	m->guest.hvcs.nr_ports = VM_HVCS; /* of a virtio console, where one is asked for */
 	m->arch = arch_find(d->arch);
 	if (!m->arch) {
 		error_set(err, -EINVAL, "--arch %s: there is", d->arch);

@@ -9,6 +9,7 @@
 #include "cli/network.h"
 #include "core/word.h"
 #include "virtio/balloon.h"
+#include "virtio/console.h"
 #include "virtio/rng.h"
 
 static int rng_parse(const struct device_value *value, const struct machine_config *m, void **config, struct error *err)
@@ -55,12 +56,39 @@ static const struct device_option option_balloon = {
 	.parse = balloon_parse,
 };
 
+static int console_parse_option(
+	const struct device_value *value, const struct machine_config *m, void **config, struct error *err)
+{
+	const struct vconsole_config *hvcs = &m->guest.hvcs;
+	struct vconsole_config *c;
+
+	if (!hvcs->nr_ports)
+		return error_set(err, -EINVAL, "nothing is behind it; --console hvc0=KIND says what");
+	c = malloc(sizeof(*c));
+	if (!c)
+		return error_set(err, -ENOMEM, "no memory");
+	*c = *hvcs;
+	*config = c;
+	return 0;
+}
+
+static const struct device_option option_console = {
+	.name = "virtio-console",
+	.value = "transport=WHICH",
+	.value_optional = true,
+	.help = "what carries hvc0 to hvc3; there is one where --console speaks of them",
+	.device = "hvc",
+	.type = &vconsole_type,
+	.parse = console_parse_option,
+};
+
 /* The order in which devices get their slots. */
 static const struct device_option *const program_table[] = {
 	&option_disk,
 	&network_option,
 	&option_rng,
 	&option_balloon,
+	&option_console,
 	NULL,
 };
 
@@ -272,6 +300,14 @@ static int make_kind(struct devices *d, unsigned kind, const struct machine_conf
 		d->n++;
 	}
 	return 0;
+}
+
+void devices_imply(struct devices *d, const char *name)
+{
+	for (unsigned i = 0; d->table[i]; i++) {
+		if (strcmp(d->table[i]->name, name) == 0 && !d->given[i].n)
+			d->given[i].text[d->given[i].n++] = "";
+	}
 }
 
 int devices_config(struct devices *d, struct machine_config *m, struct error *err)

@@ -67,6 +67,8 @@ struct devices {
 
 /* Before the options are parsed. `table` is NULL-ended; NULL: the program's own. */
 void devices_init(struct devices *d, const struct device_option *const *table);
+/* Another option's value asks for such a device, as the option `name` alone would, where that was not given. */
+void devices_imply(struct devices *d, const char *name);
 /*
  * What was parsed becomes m->guest's list of devices: by kind in the table's order, of a kind as they were given. 0 or
  * -errno with a line and a status; devices_free() then too, and not before the machine is down.

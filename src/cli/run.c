@@ -161,8 +161,10 @@ static int check_telling(struct run_options *o, struct error *err)
 
 static int check(struct run_options *o, struct error *err)
 {
-	if (consoles_config(&o->consoles, &o->ttys, o->machine.consoles, err))
+	if (consoles_config(&o->consoles, &o->ttys, o->machine.consoles, &o->machine.guest.hvcs, err))
 		return usage_error(err);
+	if (o->machine.guest.hvcs.nr_ports)
+		devices_imply(&o->devices, "virtio-console");
 	if (check_telling(o, err))
 		return err->status;
 	o->machine.guest.place = o->place.text;

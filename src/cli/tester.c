@@ -381,7 +381,7 @@ static void serial_get(struct tester *t, unsigned port)
 	uint8_t bytes[BYTES_MAX];
 	ssize_t got;
 
-	chardev_flush(t->machine->vm.serials[port], 0);
+	chardev_flush(t->machine->vm.ports[port], 0);
 	got = pread(fd, bytes, BYTES_MAX, t->taken[port]);
 	got = got > 0 ? got : 0;
 	t->taken[port] += got;
@@ -396,7 +396,7 @@ static int cmd_serial(struct tester *t, unsigned argc, char **argv, struct error
 {
 	uint8_t bytes[BYTES_MAX];
 	uint64_t port;
-	int n = number(argv[1], "PORT", VM_SERIALS - 1, &port, err);
+	int n = number(argv[1], "PORT", VM_PORTS - 1, &port, err);
 
 	if (n)
 		return n;
@@ -409,7 +409,7 @@ static int cmd_serial(struct tester *t, unsigned argc, char **argv, struct error
 	n = hex_bytes(argv[3], bytes, err);
 	if (n < 0)
 		return n;
-	add(t, " %zu", chardev_feed(t->machine->vm.serials[port], bytes, (size_t)n));
+	add(t, " %zu", chardev_feed(t->machine->vm.ports[port], bytes, (size_t)n));
 	return 0;
 }
 

@@ -34,7 +34,7 @@ struct tester {
 	struct tester_line lines[IRQ_LINES]; /* under the router's lock, like the messages */
 	struct tester_msi msis[TESTER_MSIS]; /* the newest */
 	uint64_t nr_msis;
-	off_t taken[VM_SERIALS]; /* bytes of what the guest sent by each port that were asked for */
+	off_t taken[VM_PORTS]; /* bytes of what the guest sent by each port that were asked for */
 	struct loop_work requested;
 	bool quit;     /* by the command of that name */
 	bool lost;     /* the machine could not be reset: nothing more is served */

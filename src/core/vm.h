@@ -34,7 +34,10 @@ struct vm_link {
 	struct list node;                 /* of vm->links */
 };
 
-#define VM_SERIALS 4 /* serial ports that can talk to something */
+/* Ports that can talk to something: the serial ones, then those of a virtio console. */
+#define VM_SERIALS 4
+#define VM_HVCS    4
+#define VM_PORTS   (VM_SERIALS + VM_HVCS)
 
 /* Memory that the guest lends to the host, in bytes. */
 struct vm_balloon {
@@ -54,7 +57,7 @@ struct vm {
 	struct list links;   /* struct vm_link.node, in the order of their devices */
 	uint64_t ram_size;   /* bytes */
 	/* What serial0 and so on talk to; NULL: nothing. */
-	struct chardev *serials[VM_SERIALS];
+	struct chardev *ports[VM_PORTS];
 	struct chardev *console;  /* the first one's, where others put what is for the same reader */
 	struct chardev *debugcon; /* what the debug console talks to; NULL: the machine has none */
 	uint64_t guest_faults;    /* misbehaviour that has no counter of its own; atomic */
@@ -70,6 +73,9 @@ struct vm {
 	/* Likewise the balloon; see vm_balloon(). */
 	void (*balloon)(void *arg, const uint64_t *want, struct vm_balloon *now);
 	void *balloon_arg;
+	/* Likewise who wants to know that the terminal behind a port has such a size, in characters. */
+	void (*resize)(void *arg, const struct chardev *chardev, uint16_t cols, uint16_t rows);
+	void *resize_arg;
 };
 
 /*

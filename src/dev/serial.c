@@ -237,7 +237,7 @@ static int serial_create(struct vm *vm, const char *name, const void *config, st
 	timer_init(&serial->timeout, &vm->clock, serial_timeout, serial, &serial->dev.lock);
 	timer_init(&serial->listen, &vm->clock, serial_listen, serial, &serial->dev.lock);
 	serial->listen_at = serial->blocked_at = CLOCK_NEVER;
-	serial->chardev = c->chardev ? c->chardev : vm->serials[c->line];
+	serial->chardev = c->chardev ? c->chardev : vm->ports[c->line];
 	if (serial->chardev) {
 		serial->chardev->readable = serial_readable;
 		serial->chardev->readable_arg = serial;

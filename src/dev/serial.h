@@ -16,7 +16,7 @@ struct chardev;
 #define SERIAL_CLOCK_HZ 1843200 /* a PC's; what drivers assume where nobody tells them */
 
 struct serial_config {
-	unsigned line;            /* talks to vm->serials[line], as it is when the device is made, */
+	unsigned line;            /* talks to vm->ports[line], as it is when the device is made, */
 	struct chardev *chardev;  /* or to this one. Where both are NULL output vanishes. Outlives the device */
 	enum irq_trigger trigger; /* how the interrupt input is wired: IRQ_EDGE on a PC */
 	bool out2_gates_irq;      /* as on a PC: MCR's OUT2 lets the interrupt through */

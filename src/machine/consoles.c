@@ -2,7 +2,12 @@
 /* consoles.c - the back ends of a machine's serial ports; see consoles.h. */
 #include "machine/consoles.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "core/say.h"
@@ -11,8 +16,8 @@
 /* How long the end waits for a reader that has stopped reading. */
 #define FLUSH_MS 2000
 
-static const char *const ports[] = { "serial0", "serial1", "serial2", "serial3" };
-_Static_assert(sizeof(ports) / sizeof(ports[0]) == VM_SERIALS, "a name for each port");
+static const char *const ports[] = { "serial0", "serial1", "serial2", "serial3", "hvc0", "hvc1", "hvc2", "hvc3" };
+_Static_assert(sizeof(ports) / sizeof(ports[0]) == VM_PORTS, "a name for each port");
 
 const char *consoles_port(unsigned line)
 {
@@ -23,7 +28,7 @@ int consoles_up(struct machine *m, struct error *err)
 {
 	bool dry = m->config.dry_run && !m->config.device_test;
 
-	for (unsigned i = 0; i < VM_SERIALS; i++) {
+	for (unsigned i = 0; i < VM_PORTS; i++) {
 		struct console *console = &m->consoles[i];
 		int r = console_open(console, ports[i], &m->config.consoles[i], &m->vm.loop, dry, err);
 
@@ -31,19 +36,19 @@ int consoles_up(struct machine *m, struct error *err)
 			consoles_down(m);
 			return r;
 		}
-		m->vm.serials[i] = console_chardev(console);
+		m->vm.ports[i] = console_chardev(console);
 		if (console->pty[0])
 			say(SAY_MS, "%s is %s", ports[i], console->pty);
 	}
-	m->vm.console = m->vm.serials[0];
+	m->vm.console = m->vm.ports[0];
 	return 0;
 }
 
 void consoles_flush(struct machine *m)
 {
-	for (unsigned i = 0; i < VM_SERIALS; i++) {
-		if (m->vm.serials[i])
-			chardev_flush(m->vm.serials[i], FLUSH_MS);
+	for (unsigned i = 0; i < VM_PORTS; i++) {
+		if (m->vm.ports[i])
+			chardev_flush(m->vm.ports[i], FLUSH_MS);
 	}
 }
 
@@ -51,17 +56,17 @@ void consoles_down(struct machine *m)
 {
 	consoles_flush(m);
 	m->vm.console = NULL;
-	for (unsigned i = VM_SERIALS; i-- > 0;) {
-		m->vm.serials[i] = NULL;
+	for (unsigned i = VM_PORTS; i-- > 0;) {
+		m->vm.ports[i] = NULL;
 		console_close(&m->consoles[i]);
 	}
 }
 
 static struct chardev *stdio_of(struct machine *m)
 {
-	for (unsigned i = 0; i < VM_SERIALS; i++) {
+	for (unsigned i = 0; i < VM_PORTS; i++) {
 		if (m->config.consoles[i].kind == CONSOLE_STDIO)
-			return m->vm.serials[i];
+			return m->vm.ports[i];
 	}
 	return NULL;
 }
@@ -150,8 +155,8 @@ static void tell_status(struct machine *m)
 		m->kvm.nr_vcpus, m->resets);
 	tty_say(&m->tty, "%" PRIu64 " exits to user space, %" PRIu64 " accesses that no device claimed", exits,
 		unclaimed);
-	for (unsigned i = 0; i < VM_SERIALS; i++) {
-		struct chardev *chardev = m->vm.serials[i];
+	for (unsigned i = 0; i < VM_PORTS; i++) {
+		struct chardev *chardev = m->vm.ports[i];
 		uint64_t dropped;
 
 		if (!chardev)
@@ -238,12 +243,66 @@ static void act(void *arg, enum tty_action action, uint8_t key)
 	}
 }
 
+static void tell_size(struct machine *m)
+{
+	struct winsize size;
+
+	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0)
+		m->vm.resize(m->vm.resize_arg, stdio_of(m), size.ws_col, size.ws_row);
+}
+
+static void resized(void *arg, uint32_t events)
+{
+	struct machine *m = arg;
+	struct signalfd_siginfo info;
+
+	while (read(m->winch.fd, &info, sizeof(info)) == sizeof(info))
+		;
+	tell_size(m);
+}
+
+/* A terminal's size, now and whenever it changes, where there is a device that passes it on. */
+static int watch_size(struct machine *m, struct error *err)
+{
+	sigset_t set;
+	int r;
+
+	if (!m->vm.resize || !isatty(STDIN_FILENO))
+		return 0;
+	sigemptyset(&set);
+	sigaddset(&set, SIGWINCH);
+	/* Blocked, or it is ignored. The stage that made the mask ours gives it back. */
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	m->winch = (struct loop_watch){ .fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .fn = resized, .arg = m };
+	if (m->winch.fd < 0)
+		return error_set(err, -errno, "cannot watch the terminal's size: %s", strerror(errno));
+	r = loop_watch(&m->vm.loop, &m->winch, EPOLLIN);
+	if (r) {
+		close(m->winch.fd);
+		m->winch.fn = NULL;
+		return error_set(err, r, "cannot watch the terminal's size: %s", strerror(-r));
+	}
+	tell_size(m);
+	return 0;
+}
+
+void consoles_leave_tty(struct machine *m)
+{
+	tty_restore(&m->tty);
+	if (m->winch.fn) {
+		loop_unwatch(&m->vm.loop, &m->winch);
+		close(m->winch.fd);
+		m->winch.fn = NULL;
+	}
+}
+
 int consoles_take_tty(struct machine *m, struct error *err)
 {
 	struct chardev *console = stdio_of(m);
+	int r = console ? watch_size(m, err) : 0;
 
-	if (!console)
-		return 0;
+	if (r || !console)
+		return r;
 	m->tty.act = act;
 	m->tty.arg = m;
 	console->filter_arg = &m->tty;

@@ -270,7 +270,7 @@ static void threads_down(struct machine *m)
 static void tty_down(struct machine *m)
 {
 	consoles_flush(m);
-	tty_restore(&m->tty);
+	consoles_leave_tty(m);
 }
 
 /* In this order at start, backward at the end. */
@@ -426,10 +426,10 @@ static void debug_traps(struct machine *m)
 	if (__atomic_load_n(&m->vm.guest_faults, __ATOMIC_RELAXED))
 		debug(m, "%" PRIu64 " requests of the guest's made no sense",
 			__atomic_load_n(&m->vm.guest_faults, __ATOMIC_RELAXED));
-	for (unsigned i = 0; i < VM_SERIALS; i++) {
-		if (m->vm.serials[i] && m->vm.serials[i]->dropped)
+	for (unsigned i = 0; i < VM_PORTS; i++) {
+		if (m->vm.ports[i] && m->vm.ports[i]->dropped)
 			debug(m, "%s: %" PRIu64 " bytes of output were lost: their reader was gone or too slow",
-				consoles_port(i), m->vm.serials[i]->dropped);
+				consoles_port(i), m->vm.ports[i]->dropped);
 	}
 	for (unsigned i = 0; i < m->kvm.nr_vcpus; i++) {
 		const struct vcpu *vcpu = &m->kvm.vcpus[i];

@@ -25,7 +25,7 @@ struct machine_config {
 	const struct arch *arch;
 	const char *name;       /* in messages; NULL: none */
 	const char *kvm_device; /* "/dev/kvm" */
-	struct console_config consoles[VM_SERIALS];
+	struct console_config consoles[VM_PORTS];
 	bool no_reboot;
 	unsigned boot_timeout;     /* seconds until the guest has to be ready; 0: any time */
 	unsigned shutdown_timeout; /* seconds from a signal to the guest's end */
@@ -44,10 +44,11 @@ struct machine {
 	struct backing ram;
 	struct board *board;
 	struct kvm kvm;
-	struct console consoles[VM_SERIALS];
+	struct console consoles[VM_PORTS];
 	struct chardev debugcon;
 	int debugcon_fd;
 	struct tty tty;
+	struct loop_watch winch; /* a signalfd: the terminal's size changed; without `fn` there is none */
 	struct ends ends;
 	sigset_t old_signals;
 	void (*old_sigpipe)(int), (*old_sigxfsz)(int);

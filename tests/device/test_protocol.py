@@ -164,7 +164,7 @@ def test_what_makes_no_sense_is_an_error():
                 ("read pio 0 1 0", "COUNT"), ("read pio 0 1 1025", "COUNT"), ("write pio 0 1 0x100", "beyond"),
                 ("write pio 0 1", "usage"), ("read pio 99999999999999999999 1", "beyond"), ("mem read 0 5000", "LEN"),
                 ("mem write 0 abc", "HEX"), ("mem write 0 zz", "HEX"), ("mem move 0 1", "neither"),
-                ("irq 1024", "beyond"), ("serial 4 get", "beyond"), ("serial 0 bite", "serial"), ("help me", "unknown"),
+                ("irq 1024", "beyond"), ("serial 8 get", "beyond"), ("serial 0 bite", "serial"), ("help me", "unknown"),
                 ("press on", "neither"),
                 ("key 1", "pairs"), ("mouse 1 1", "usage: mouse"), ("mouse - 1 0", "DX: '' is not a number"),
                 ("mouse 1 -40000 0", "DY: 40000 is beyond 0x7fff"), ("mouse 1 1 8", "BUTTONS: 8 is beyond 0x7"),

@@ -446,7 +446,7 @@ static struct fuzz *fuzz_new(uint64_t seed)
 	f->from.name = "fuzz";
 	bus_attach(f->vm.bus, &f->from);
 	assert_int_equal(chardev_init(&f->console, &f->vm.loop, -1, open("/dev/null", O_WRONLY)), 0);
-	f->vm.serials[0] = f->vm.console = &f->console;
+	f->vm.ports[0] = f->vm.console = &f->console;
 	assert_int_equal(arch_x86_64.create(&f->vm, &config, &f->board, &err), 0);
 	if (arch_x86_64.build(f->board, &err))
 		fail_msg("%s", err.text);

@@ -224,7 +224,7 @@ static void test_serial_slow_reader(void **state)
 
 	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
 	assert_int_equal(chardev_init(&chardev, &rig->vm.loop, -1, fds[1]), 0);
-	rig->vm.serials[2] = &chardev;
+	rig->vm.ports[2] = &chardev;
 	rig_add(rig, &serial_type, &config);
 	assert_int_equal(thread_start(&thread, "loop", run_loop, &rig->vm.loop), 0);
 	rig_write(rig, 0, UART_IIR_FCR, 1, 0x01);
