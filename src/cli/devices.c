@@ -89,6 +89,7 @@ static const struct device_option *const program_table[] = {
 	&option_rng,
 	&option_balloon,
 	&option_console,
+	&option_9p,
 	NULL,
 };
 
@@ -275,6 +276,16 @@ static void unmake(struct device_made *made)
 	memset(made, 0, sizeof(*made));
 }
 
+/* Of the kind there are `n` already, the last of all so far. */
+static int check_beside(const struct devices *d, const struct device_made *made, unsigned n, struct error *err)
+{
+	int r = 0;
+
+	for (unsigned i = d->n - n; r == 0 && made->option->beside && i < d->n; i++)
+		r = made->option->beside(made->config, d->made[i].config, err);
+	return r ? error_prefix(err, r, "%.300s", made->label) : 0;
+}
+
 static int make_kind(struct devices *d, unsigned kind, const struct machine_config *m, struct error *err)
 {
 	const struct device_option *o = d->table[kind];
@@ -287,6 +298,8 @@ static int make_kind(struct devices *d, unsigned kind, const struct machine_conf
 
 		made->option = o;
 		r = make(d, made, device, m, d->given[kind].text[i], err);
+		if (r == 0)
+			r = check_beside(d, made, number, err);
 		if (r < 0) {
 			unmake(made);
 			return r;

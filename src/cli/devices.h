@@ -44,10 +44,13 @@ struct device_option {
 	int (*parse)(
 		const struct device_value *value, const struct machine_config *m, void **config, struct error *err);
 	void (*release)(void *config);
+	/* Whether it can be beside one of its kind that was given earlier: 0, or -errno with a line. NULL: it can. */
+	int (*beside)(const void *config, const void *earlier, struct error *err);
 };
 
 /* Those that have a file of their own. */
 extern const struct device_option option_disk;
+extern const struct device_option option_9p;
 
 /* What a command line says of devices. All zeros but for what devices_init() sets. */
 struct devices {

@@ -21,9 +21,9 @@ KERNEL = flat.write(os.path.join(DIR, "kernel"), flat.POWER_OFF)
 HOST, USAGE = 1, 2
 
 
-def dry(*args):
+def dry(*args, user=None):
     return subprocess.run([TRAPLINE, "run", "-k", KERNEL, "--dry-run", *args], stdin=subprocess.DEVNULL, text=True,
-                          capture_output=True, timeout=60, check=False)
+                          capture_output=True, timeout=60, check=False, user=user)
 
 
 def run(*args, **how):
@@ -107,6 +107,26 @@ def test_bad_words():
     refuse(dry("--virtio-transport", "isa"), USAGE, "--virtio-transport", "'isa'", "mmio-legacy")
     refuse(dry("--virtio-transport"), USAGE, "needs a value")
     refuse(dry("--rgn"), USAGE, "--rgn", "did you mean '--rng'?")
+
+
+def test_folders():
+    got = machine("--9p", DIR + ",share", "--9p", DIR + ",other,ro,chown=ignore,transport=mmio")
+    assert got["virtio"] == [{"name": "9p0", "type": "9p", "transport": "pci"},
+                             {"name": "9p1", "type": "9p", "transport": "mmio"}]
+    refuse(dry("--9p", DIR), USAGE, "not of the form DIR,TAG")
+    refuse(dry("--9p", DIR + ","), USAGE, "not of the form DIR,TAG")
+    refuse(dry("--9p", DIR + "/none,share"), USAGE, "--9p", DIR + "/none", "No such file")
+    refuse(dry("--9p", KERNEL + ",share"), USAGE, "--9p", KERNEL, "not a folder")
+    refuse(dry("--9p", DIR + "," + "t" * 64), USAGE, "too long", "64", "63 at most")
+    refuse(dry("--9p", DIR + ",a b"), USAGE, "--9p", "tag", "spaces")
+    refuse(dry("--9p", DIR + ",a", "--9p", DIR + ",b", "--9p", DIR + ",a"), USAGE, "the tag 'a'", "already")
+    refuse(dry("--9p", DIR + ",a,rw"), USAGE, "'rw'", "did you mean 'ro'?")
+    refuse(dry("--9p", DIR + ",a,chown=no"), USAGE, "chown=no", "strict or ignore")
+    refuse(dry("--9p", DIR + ",a,ro,ro"), USAGE, "given twice")
+    if os.geteuid() == 0:
+        os.mkdir(os.path.join(DIR, "closed"), 0o700)
+        os.chmod(DIR, 0o755)
+        refuse(dry("--9p", DIR + "/closed,a", user=65534), USAGE, "--9p", "Permission denied")
 
 
 def test_more_than_the_option_can_be_given():
