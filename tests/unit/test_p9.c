@@ -435,6 +435,9 @@ static void locks(void **state)
 	assert_int_equal(number(c, 1), 1);
 	assert_int_equal(number(c, 8), 0);
 	assert_int_equal(number(c, 8), 10);
+	/* As Linux asks, for any lock. */
+	assert_int_equal(call(c, P9_TGETLOCK, "dbqqds", 2, 2, UINT64_C(5), UINT64_C(1), 42, "guest"), 0);
+	assert_int_equal(number(c, 1), 1);
 	assert_int_equal(lock(c, 1, 2, 0, 0), 0);
 	assert_int_equal(call(c, P9_TGETLOCK, "dbqqds", 2, 0, UINT64_C(0), UINT64_C(0), 42, "guest"), 0);
 	assert_int_equal(number(c, 1), 2);

@@ -350,10 +350,11 @@ int p9_getlock(struct p9 *p9, struct p9_req *req)
 	int r = take_range(req, &lock, who);
 
 	if (!r)
-		r = type < 0 || type == F_UNLCK ? -EINVAL : find_open(p9, id, &fid);
+		r = type < 0 ? -EINVAL : find_open(p9, id, &fid);
 	if (r)
 		return r;
-	lock.l_type = (short)type;
+	/* Linux's client asks by F_UNLCK, whatever it is asked: any lock is in the way then. */
+	lock.l_type = (short)(type == F_UNLCK ? F_WRLCK : type);
 	if (fcntl(lock_fd(p9, fid), F_OFD_GETLK, &lock))
 		return -errno;
 	p9_put8(req, lock.l_type == F_UNLCK ? P9_LOCK_UNLCK : lock.l_type == F_RDLCK ? P9_LOCK_RDLCK : P9_LOCK_WRLCK);
