@@ -6,12 +6,18 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/if_tun.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include "host/unix.h"
 #include "virtio/net_inner.h"
+#include "virtio_hostile.h"
 #include "virtq_driver.h"
 
 #define MIB     0x100000ULL
@@ -767,6 +773,66 @@ static void a_queue_that_is_left(void **state)
 	end(&bed);
 }
 
+/* ---- rings that are made up ---- */
+
+/* Frames with a header that is mostly none; commands that are nearly some. */
+static void hostile_request(struct hostile *h, unsigned queue, uint8_t *bytes, size_t n)
+{
+	if (queue % 2)
+		memset(bytes, 0, hostile_some(h, 4) ? NET_HEADER : 0);
+	else
+		bytes[0] %= 7;
+	bytes[queue % 2 ? 0 : 1] %= 7;
+}
+
+/* No host: what is sent is looked at and vanishes. */
+static void hostile_sums(void **state)
+{
+	const struct virtio_net_options o = { .host = { .kind = NET_TAP, .fd = -1, .pairs = 2, .dry = true } };
+
+	assert_int_equal(virtio_hostile(&virtio_net_type, &o, 1500, 1, hostile_request), 0);
+}
+
+/* Whatever comes goes back, as long as there is somebody. */
+static void *echo(void *arg)
+{
+	int fd = accept(*(int *)arg, NULL, NULL);
+	uint8_t bytes[4096];
+	ssize_t n;
+
+	assert_true(fd >= 0);
+	while ((n = read(fd, bytes, sizeof(bytes))) > 0) {
+		for (ssize_t at = 0, done; at < n; at += done) {
+			done = send(fd, bytes + at, (size_t)(n - at), MSG_NOSIGNAL);
+			if (done <= 0) {
+				close(fd);
+				return NULL;
+			}
+		}
+	}
+	close(fd);
+	return NULL;
+}
+
+static void hostile_echo(void **state)
+{
+	char folder[] = "/tmp/trapline-net-XXXXXX", path[64];
+	struct virtio_net_options o = { .host = { .kind = NET_SOCKET, .fd = -1, .pairs = 1, .path = path } };
+	struct unix_listener listener;
+	struct error err;
+	pthread_t thread;
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/s", folder);
+	assert_int_equal(unix_listen(&listener, path, &err), 0);
+	assert_int_equal(fcntl(listener.fd, F_SETFL, 0), 0);
+	assert_int_equal(pthread_create(&thread, NULL, echo, &listener.fd), 0);
+	assert_int_equal(virtio_hostile(&virtio_net_type, &o, 1500, 2, hostile_request), 0);
+	pthread_join(thread, NULL);
+	unix_unlisten(&listener);
+	rmdir(folder);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -785,7 +851,10 @@ int main(void)
 		cmocka_unit_test(addresses),
 		cmocka_unit_test(the_address_in_config_space),
 		cmocka_unit_test(a_queue_that_is_left),
+		cmocka_unit_test(hostile_sums),
+		cmocka_unit_test(hostile_echo),
 	};
 
+	alarm(150);
 	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -190,6 +190,12 @@ static inline void hostile_fill(struct hostile *h, unsigned queue, unsigned size
 		avail->flags = (uint16_t)hostile_some(h, 2);
 		avail->idx = (uint16_t)(hostile_rarely(h) ? hostile_some(h, 0x10000) : chains);
 	}
+	/*
+	 * A packed chain that went round the ring's end would go on in what the device has given back there by then: used
+	 * elements, of which nobody here knows what they allow.
+	 */
+	if (packed)
+		*(uint16_t *)hostile_at(h, rings + 16 * (size - 1) + 14) &= (uint16_t)~VRING_DESC_F_NEXT;
 	/* The used ring, or the descriptors that are given back, and the events. */
 	hostile_allow(h, rings + 0x5000, 0x1000);
 	if (packed)
