@@ -187,7 +187,7 @@ static void window_access(struct pci_function *fn, unsigned offset, unsigned len
 
 /* ---- declaring ---- */
 
-/* 4.1.2.1 and facts of the legacy ids; 0: the type came after them. */
+/* 4.1.2.1: the ids from 0x1000 on; 0: the type came after them. */
 static uint16_t transitional_id(uint16_t type)
 {
 	static const uint8_t order[] = { VIRTIO_ID_NET, VIRTIO_ID_BLOCK, VIRTIO_ID_BALLOON, VIRTIO_ID_CONSOLE,
