@@ -11,7 +11,7 @@ CASES = {
     "mmio": {"transport": "mmio", "driver": "virtio_mmio"},
     "mmio-legacy": {"transport": "mmio-legacy", "driver": "virtio_mmio"},
 }
-TIMEOUT = 240
+TIMEOUT = 600
 
 MIB = 384
 FILE = 120  # what the guest writes and removes

@@ -11,7 +11,7 @@ CASES = {
     "mmio-legacy": {"way": "ext4", "transport": "mmio-legacy", "driver": "virtio_mmio"},
     "full": {"way": "full", "transport": "pci"},
 }
-TIMEOUT = 300
+TIMEOUT = 600
 SECONDS = 60
 
 FOLDER = "/tmp/disks"

@@ -16,6 +16,7 @@ CASES = {
     "shared": {"transport": "pci", "driver": "virtio_pci", "shared": True},
 }
 SIZE = 20000
+TIMEOUT = 300
 
 
 def build(folder):

@@ -17,7 +17,7 @@ CASES = {
     "user-pci": {"way": "user", "transport": "pci"},
     "reboot": {"way": "reboot", "transport": "mmio"},
 }
-TIMEOUT = 240
+TIMEOUT = 500
 SECONDS = 40
 SIZE = 8 << 20
 

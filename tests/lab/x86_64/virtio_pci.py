@@ -10,6 +10,7 @@ CASES = {
     "wires": {"transport": "pci", "legacy": False, "append": "pci=nomsi"},
     "legacy-wires": {"transport": "pci-legacy", "legacy": True, "module": "force_legacy=1", "append": "pci=nomsi"},
 }
+TIMEOUT = 300
 
 READS = 200  # of the device's 64 bytes each, by the kernel's driver
 

@@ -34,7 +34,7 @@ read answer
 [ $answer = again ] && reboot -f
 '''
 BOOTS = 3
-TIMEOUT = 240
+TIMEOUT = 400
 SECONDS = 60
 
 
