@@ -364,8 +364,8 @@ def test_a_pty_shows_what_was_said_before_and_takes_what_is_typed():
             os.close(fd)
         with open(path, "wb", buffering=0) as file:
             file.write(b"q")
+        # Its name may be another's by then.
         run.ends()
-        assert not os.path.exists(path)
 
 
 if __name__ == "__main__":
