@@ -22,7 +22,6 @@
 #include "core/status.h"
 
 #define QUEUE_SIZE 128
-#define TURN       32    /* buffers at a time */
 #define PAGES      4096U /* of one buffer that are looked at; Linux sends 256 */
 #define STATS      32    /* figures of one buffer, likewise */
 #define PAGE_SIZE  (1ULL << VIRTIO_BALLOON_PFN_SHIFT)
@@ -137,9 +136,11 @@ static void ask(void *arg)
 	give_back(arg);
 }
 
-static void serve_one(struct balloon *b, enum role role, struct virtq_chain *chain)
+static void serve_one(struct virtio *v, unsigned index, struct virtq_chain *chain)
 {
-	switch (role) {
+	struct balloon *b = container_of(v, struct balloon, v);
+
+	switch (role_of(b, index)) {
 	case INFLATE:
 		inflate(b, chain);
 		break;
@@ -163,27 +164,7 @@ static void serve_one(struct balloon *b, enum role role, struct virtq_chain *cha
 
 static void balloon_serve(struct virtio *v, unsigned index)
 {
-	struct balloon *b = container_of(v, struct balloon, v);
-	enum role role = role_of(b, index);
-	struct virtq *q = &v->queues[index]->q;
-	struct virtq_chain *chain;
-	unsigned n = 0;
-	int r = 0;
-
-	virtq_kicks_off(q);
-	while (n < TURN) {
-		r = virtq_pop(q, &chain);
-		if (r == 1) {
-			serve_one(b, role, chain);
-			n++;
-		} else if (r < 0 || !virtq_kicks_on(q)) {
-			break;
-		}
-	}
-	virtq_notify(q);
-	/* There may be more, for the next turn. */
-	if (n == TURN || r == -ENOMEM)
-		virtio_kick(v, index);
+	virtio_take(v, index, serve_one);
 }
 
 static void balloon_quiesce(struct virtio *v, unsigned index)

@@ -146,65 +146,87 @@ static void port_give_back(struct port *port)
 
 /* ---- data ---- */
 
+static void give(struct port *port, struct virtq_chain *chain)
+{
+	uint8_t bytes[CHUNK];
+	uint64_t written = 0;
+
+	while (written < chain->in_len) {
+		uint64_t room = chain->in_len - written;
+		size_t n = chardev_get(port->chardev, bytes, room < CHUNK ? (size_t)room : CHUNK);
+
+		if (!n)
+			break;
+		written += virtq_write(chain, bytes, n);
+	}
+	virtq_push(chain, (uint32_t)written);
+}
+
+/* Buffers that wait for input are no reason to look again: port_readable() comes. */
 static void serve_rx(struct port *port)
 {
 	struct virtq *q = queue_of(port->console, rx_of(port));
 	struct virtq_chain *chain;
+	unsigned n = 0;
+	int r = 0;
 
-	do {
-		virtq_kicks_off(q);
-		while (port->taken && chardev_has_input(port->chardev) && virtq_pop(q, &chain) > 0) {
-			uint8_t bytes[CHUNK];
-			uint64_t room = chain->in_len, written = 0;
-			size_t n;
-
-			while (written < room) {
-				n = room - written < CHUNK ? (size_t)(room - written) : CHUNK;
-				n = chardev_get(port->chardev, bytes, n);
-				if (!n)
-					break;
-				written += virtq_write(chain, bytes, n);
-			}
-			virtq_push(chain, (uint32_t)written);
-			virtq_notify(q);
-		}
-		/* Buffers that wait for input are no reason to look again. */
-	} while (virtq_kicks_on(q) && port->taken && chardev_has_input(port->chardev));
+	virtq_kicks_off(q);
+	for (; n < VIRTIO_TURN && port->taken && chardev_has_input(port->chardev); n++) {
+		r = virtq_pop(q, &chain);
+		if (r == 1)
+			give(port, chain);
+		else if (r < 0 || !virtq_kicks_on(q))
+			break;
+	}
+	virtq_notify(q);
+	if (n == VIRTIO_TURN || r == -ENOMEM)
+		virtio_kick(&port->console->v, rx_of(port));
 }
 
-/* Whether all of it is out. */
-static bool put_chain(struct port *port, struct virtq_chain *chain)
+/* At most *budget bytes. Whether all of the chain is out; if not, either there is no room or the budget is spent. */
+static bool put_chain(struct port *port, struct virtq_chain *chain, size_t *budget)
 {
 	uint8_t bytes[CHUNK];
 
-	for (;;) {
-		size_t room = port->chardev ? chardev_room(port->chardev) : CHUNK;
+	while (port->chardev && chain->out_at < chain->out_len) {
+		size_t room = chardev_room(port->chardev);
 		uint64_t n;
 
-		if (chain->out_at == chain->out_len)
-			return true;
+		room = room < *budget ? room : *budget;
 		if (!room)
 			return false;
 		n = virtq_read(chain, bytes, room < CHUNK ? room : CHUNK);
 		for (uint64_t i = 0; i < n; i++)
 			chardev_put(port->chardev, bytes[i]);
+		*budget -= n;
 	}
+	return true;
 }
 
 static void serve_tx(struct port *port)
 {
 	struct virtq *q = queue_of(port->console, tx_of(port));
+	size_t budget = CHARDEV_OUT_SIZE;
+	unsigned n = 0;
+	int r = 1;
 
-	do {
-		virtq_kicks_off(q);
-		while (port->held || virtq_pop(q, &port->held) > 0) {
-			if (!put_chain(port, port->held))
-				return; /* port_writable() comes */
-			virtq_push(port->held, 0);
-			port->held = NULL;
-			virtq_notify(q);
-		}
-	} while (virtq_kicks_on(q));
+	virtq_kicks_off(q);
+	for (; n < VIRTIO_TURN && budget; n++) {
+		if (!port->held)
+			r = virtq_pop(q, &port->held);
+		if (r < 0 || (r == 0 && !virtq_kicks_on(q)))
+			break;
+		if (!port->held)
+			continue;
+		if (!put_chain(port, port->held, &budget))
+			break;
+		virtq_push(port->held, 0);
+		port->held = NULL;
+	}
+	virtq_notify(q);
+	/* Where there is no room, port_writable() comes. */
+	if (n == VIRTIO_TURN || !budget || r == -ENOMEM)
+		virtio_kick(&port->console->v, tx_of(port));
 }
 
 /* ---- control ---- */
@@ -275,23 +297,13 @@ static void hear(struct vconsole *console, const struct virtio_console_control *
 	}
 }
 
-static void serve_control_tx(struct vconsole *console)
+static void hear_chain(struct virtio *v, unsigned index, struct virtq_chain *chain)
 {
-	struct virtq *q = queue_of(console, CONTROL_TX);
-	struct virtq_chain *chain;
+	struct virtio_console_control message;
 
-	do {
-		virtq_kicks_off(q);
-		while (virtq_pop(q, &chain) > 0) {
-			struct virtio_console_control message;
-
-			if (virtq_read(chain, &message, sizeof(message)) == sizeof(message))
-				hear(console, &message);
-			virtq_push(chain, 0);
-			virtq_notify(q);
-		}
-	} while (virtq_kicks_on(q));
-	virtio_kick(&console->v, CONTROL_RX);
+	if (virtq_read(chain, &message, sizeof(message)) == sizeof(message))
+		hear(console_of(v), &message);
+	virtq_push(chain, 0);
 }
 
 static void console_serve(struct virtio *v, unsigned index)
@@ -302,7 +314,8 @@ static void console_serve(struct virtio *v, unsigned index)
 	if (index == CONTROL_RX) {
 		serve_control_rx(console);
 	} else if (index == CONTROL_TX) {
-		serve_control_tx(console);
+		virtio_take(v, index, hear_chain);
+		virtio_kick(v, CONTROL_RX);
 	} else {
 		/* A driver without ports says nothing of opening its one. */
 		if (!virtio_has(v, VIRTIO_CONSOLE_F_MULTIPORT))
@@ -349,7 +362,10 @@ static void console_resize(void *arg, const struct chardev *chardev, uint16_t co
 {
 	struct vconsole *console = arg;
 	struct virtio *v = &console->v;
+	bool changed = false;
 
+	/* A vCPU may reset the device meanwhile. */
+	pthread_mutex_lock(&v->transport->lock);
 	for (unsigned i = 0; i < console->nr_ports; i++) {
 		struct port *port = &console->ports[i];
 
@@ -360,15 +376,15 @@ static void console_resize(void *arg, const struct chardev *chardev, uint16_t co
 		if (port->ready)
 			port->due |= 1U << MESSAGE_RESIZE;
 		if (i == 0) {
-			pthread_mutex_lock(&v->transport->lock);
 			console->config.cols = htole16(cols);
 			console->config.rows = htole16(rows);
-			pthread_mutex_unlock(&v->transport->lock);
-			virtio_config_changed(v);
+			changed = true;
 		}
 	}
-	if (virtio_has(v, VIRTIO_CONSOLE_F_MULTIPORT))
-		virtio_kick(v, CONTROL_RX);
+	pthread_mutex_unlock(&v->transport->lock);
+	if (changed)
+		virtio_config_changed(v);
+	virtio_kick(v, CONTROL_RX);
 }
 
 static void console_destroy(struct virtio *v)

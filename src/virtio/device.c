@@ -466,6 +466,30 @@ void virtio_kick(struct virtio *v, unsigned index)
 	signal_kick(v->queues[index]);
 }
 
+void virtio_take(
+	struct virtio *v, unsigned index, void (*take)(struct virtio *v, unsigned index, struct virtq_chain *chain))
+{
+	struct virtq *q = &v->queues[index]->q;
+	struct virtq_chain *chain;
+	unsigned n = 0;
+	int r = 0;
+
+	virtq_kicks_off(q);
+	while (n < VIRTIO_TURN) {
+		r = virtq_pop(q, &chain);
+		if (r == 1) {
+			take(v, index, chain);
+			n++;
+		} else if (r < 0 || !virtq_kicks_on(q)) {
+			break;
+		}
+	}
+	virtq_notify(q);
+	/* There may be more, for the next turn; or memory may be there then. */
+	if (n == VIRTIO_TURN || r == -ENOMEM)
+		virtio_kick(v, index);
+}
+
 void virtio_config_set(struct virtio *v, unsigned offset, const void *bytes, unsigned len)
 {
 	bool tell;

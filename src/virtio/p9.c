@@ -16,7 +16,6 @@
 #include <string.h>
 
 #define QUEUE_SIZE 128
-#define TURN       64 /* messages, before the loop looks whether anything else is to be done */
 
 struct p9_space {
 	uint8_t tag_len[2];
@@ -31,8 +30,9 @@ struct virtio_p9 {
 	struct p9_space space;
 };
 
-static void answer(struct virtio_p9 *p9, struct virtq_chain *chain)
+static void answer(struct virtio *v, unsigned index, struct virtq_chain *chain)
 {
+	struct virtio_p9 *p9 = container_of(v, struct virtio_p9, v);
 	const struct p9_io io = {
 		.out = chain->out,
 		.in = chain->in,
@@ -47,30 +47,13 @@ static void answer(struct virtio_p9 *p9, struct virtq_chain *chain)
 	if (p9_faults(p9->server) != faults)
 		__atomic_fetch_add(&p9->v.vm->guest_faults, 1, __ATOMIC_RELAXED);
 	virtq_push(chain, written);
+	/* The next may take a while. */
+	virtq_notify(&v->queues[index]->q);
 }
 
 static void p9_serve_queue(struct virtio *v, unsigned index)
 {
-	struct virtio_p9 *p9 = container_of(v, struct virtio_p9, v);
-	struct virtq *q = &v->queues[index]->q;
-	struct virtq_chain *chain;
-	unsigned n = 0;
-	int r = 0;
-
-	virtq_kicks_off(q);
-	while (n < TURN) {
-		r = virtq_pop(q, &chain);
-		if (r == 1) {
-			answer(p9, chain);
-			virtq_notify(q);
-			n++;
-		} else if (r < 0 || !virtq_kicks_on(q)) {
-			break;
-		}
-	}
-	/* There may be more, for the next turn. */
-	if (n == TURN || r == -ENOMEM)
-		virtio_kick(v, index);
+	virtio_take(v, index, answer);
 }
 
 /* On the worker's thread: closing files may wait, too. */

@@ -14,7 +14,6 @@
 
 #define QUEUE_SIZE 64
 #define BITE       4096 /* bytes of one buffer at most */
-#define TURN       32   /* buffers at a time */
 
 struct rng {
 	struct virtio v;
@@ -36,14 +35,14 @@ static size_t random_bytes(uint8_t *buf, size_t n)
 	return got;
 }
 
-static void fill(struct rng *rng, struct virtq_chain *chain)
+static void fill(struct virtio *v, unsigned index, struct virtq_chain *chain)
 {
 	uint8_t bytes[BITE];
 	size_t n = chain->in_len < BITE ? (size_t)chain->in_len : BITE;
 
 	/* 5.4.6: the buffers are the device's to write, and no others. */
 	if (!n || chain->out_len)
-		__atomic_fetch_add(&rng->v.vm->guest_faults, 1, __ATOMIC_RELAXED);
+		__atomic_fetch_add(&v->vm->guest_faults, 1, __ATOMIC_RELAXED);
 	n = random_bytes(bytes, n);
 	virtq_push(chain, (uint32_t)virtq_write(chain, bytes, n));
 	explicit_bzero(bytes, n);
@@ -51,26 +50,7 @@ static void fill(struct rng *rng, struct virtq_chain *chain)
 
 static void rng_serve(struct virtio *v, unsigned index)
 {
-	struct rng *rng = container_of(v, struct rng, v);
-	struct virtq *q = &v->queues[index]->q;
-	struct virtq_chain *chain;
-	unsigned n = 0;
-	int r = 0;
-
-	virtq_kicks_off(q);
-	while (n < TURN) {
-		r = virtq_pop(q, &chain);
-		if (r == 1) {
-			fill(rng, chain);
-			n++;
-		} else if (r < 0 || !virtq_kicks_on(q)) {
-			break;
-		}
-	}
-	virtq_notify(q);
-	/* There may be more, for the next turn. */
-	if (n == TURN || r == -ENOMEM)
-		virtio_kick(v, index);
+	virtio_take(v, index, fill);
 }
 
 static void rng_destroy(struct virtio *v)

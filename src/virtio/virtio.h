@@ -143,6 +143,14 @@ static inline bool virtio_has(const struct virtio *v, unsigned bit)
 	return v->state.features >> bit & 1;
 }
 
+/*
+ * A plain device's serve(): `take` gets each chain, to push or drop, and the driver is told. After VIRTIO_TURN of them it
+ * is the loop's other work's turn, and a kick brings the rest: no guest keeps a loop for itself.
+ */
+#define VIRTIO_TURN 32
+void virtio_take(
+	struct virtio *v, unsigned index, void (*take)(struct virtio *v, unsigned index, struct virtq_chain *chain));
+
 /* A queue's eventfd is signalled, as by the driver. From any thread, legal in handlers. */
 void virtio_kick(struct virtio *v, unsigned index);
 /* See quiesce() above. From any thread, with no lock held or the serving thread's own. */

@@ -5,90 +5,8 @@
 #include <unistd.h>
 
 #include "virtio/rng.h"
+#include "virtio_bed.h"
 #include "virtio_hostile.h"
-#include "virtq_driver.h"
-
-#define RAM     0x200000ULL
-#define BUFFERS 0x100000ULL
-#define TABLE   0x80000ULL
-
-struct bed {
-	struct vm vm;
-	struct memory *memory;
-	struct region ram;
-	struct device dev;
-	struct virtio *v;
-	struct vdriver d;
-	unsigned interrupts;
-};
-
-/* A transport that counts. */
-static void used(struct virtio *v, unsigned index)
-{
-	container_of(v->transport, struct bed, dev)->interrupts++;
-}
-
-static void nothing(struct virtio *v)
-{
-}
-
-static const struct virtio_transport_ops ops = { .used = used, .config = nothing, .broken = nothing };
-static const struct device_type type = { .name = "test" };
-
-static struct bed *bed_new(uint64_t features)
-{
-	struct bed *bed = calloc(1, sizeof(*bed));
-	struct error err;
-
-	assert_non_null(bed);
-	assert_int_equal(vm_init(&bed->vm, true, &err), 0);
-	assert_int_equal(memory_new(RAM, &bed->memory), 0);
-	bed->ram = (struct region){
-		.name = "ram", .kind = REGION_RAM, .space = SPACE_MMIO, .size = RAM, .memory = bed->memory
-	};
-	assert_int_equal(bus_add(bed->vm.bus, &bed->ram), 0);
-	device_init(&bed->dev, &type, &bed->vm, "rng0");
-	assert_int_equal(virtio_rng_type.create(&bed->vm, "rng0", NULL, &bed->v, &err), 0);
-	virtio_attach(bed->v, &bed->dev, &ops);
-	features |= 1ULL << VIRTIO_F_VERSION_1;
-	pthread_mutex_lock(&bed->dev.lock);
-	virtio_set_features(bed->v, 0, (uint32_t)features);
-	virtio_set_features(bed->v, 1, (uint32_t)(features >> 32));
-	virtio_set_status(bed->v, VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK);
-	vdriver_init(&bed->d, bed->memory->host, 0, &bed->v->queues[0]->state, bed->v->queues[0]->q.max, features);
-	virtio_enable_queue(bed->v, 0);
-	virtio_set_status(bed->v, VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK);
-	assert_int_equal(virtio_status(bed->v) & VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_DRIVER_OK);
-	pthread_mutex_unlock(&bed->dev.lock);
-	return bed;
-}
-
-static void bed_free(struct bed *bed)
-{
-	virtio_stop(bed->v);
-	assert_true(virtio_destroy(bed->v));
-	device_fini(&bed->dev);
-	bus_remove(bed->vm.bus, &bed->ram);
-	vm_fini(&bed->vm);
-	memory_put(bed->memory);
-	free(bed);
-}
-
-static void quit(void *arg)
-{
-	loop_quit(arg);
-}
-
-/* Until everything that is ready has been served. */
-static void settle(struct bed *bed)
-{
-	struct loop_work work = { .fn = quit, .arg = &bed->vm.loop };
-
-	for (unsigned i = 0; i < 20; i++) {
-		loop_post(&bed->vm.loop, &work);
-		loop_run(&bed->vm.loop);
-	}
-}
 
 static void offer(struct bed *bed, uint64_t gpa, uint32_t len, uint64_t table)
 {
@@ -107,7 +25,7 @@ static bool all_zeros(const uint8_t *bytes, size_t n)
 
 static void gives_bytes_with(uint64_t features)
 {
-	struct bed *bed = bed_new(features);
+	struct bed *bed = bed_new(&virtio_rng_type, NULL, 0, features);
 	uint8_t *ram = bed->memory->host;
 	uint32_t len;
 
@@ -149,9 +67,9 @@ static void gives_bytes(void **state)
 /* However large a buffer, it gets one bite; and others of the loop have their turn between. */
 static void bites_and_turns(void **state)
 {
-	struct bed *bed = bed_new(0);
+	struct bed *bed = bed_new(&virtio_rng_type, NULL, 0, 0);
 	uint8_t *ram = bed->memory->host;
-	struct loop_work work = { .fn = quit, .arg = &bed->vm.loop };
+	struct loop_work work = { .fn = bed_quit, .arg = &bed->vm.loop };
 	unsigned max = bed->v->queues[0]->q.max, n = 0, turns = 0;
 	uint32_t len;
 
