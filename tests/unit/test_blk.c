@@ -20,6 +20,7 @@
 #include "virtio/blk.h"
 #include "virtio_hostile.h"
 #include "virtq_driver.h"
+#include "disk_content.h"
 
 /* clang's way to say what gcc defines. */
 #ifdef __has_feature
@@ -110,11 +111,6 @@ static void broken(struct virtio *v)
 
 static const struct virtio_transport_ops ops = { .used = used, .config = changed, .broken = broken };
 static const struct device_type transport_type = { .name = "transport" };
-
-static uint8_t pattern(uint64_t at)
-{
-	return (uint8_t)(at * 7 + (at >> 9) * 13);
-}
 
 static struct bed *bed_new(void)
 {
@@ -280,26 +276,6 @@ static uint8_t flush(struct bed *bed)
 	return request(bed, VIRTIO_BLK_T_FLUSH, 0, 0, 0, false);
 }
 
-static void assert_pattern(const uint8_t *data, uint64_t at, uint64_t len)
-{
-	for (uint64_t i = 0; i < len; i++) {
-		if (data[i] != pattern(at + i))
-			fail_msg("byte %llu is %u", (unsigned long long)(at + i), data[i]);
-	}
-}
-
-static void assert_file(const struct bed *bed, uint64_t at, const void *wanted, size_t len)
-{
-	int fd = open(bed->path, O_RDONLY);
-	uint8_t *got = malloc(len);
-
-	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, got, len, (off_t)at), len);
-	assert_memory_equal(got, wanted, len);
-	close(fd);
-	free(got);
-}
-
 /* ---- what they do ---- */
 
 static void data_by(enum disk_way way)
@@ -315,7 +291,7 @@ static void data_by(enum disk_way way)
 	assert_int_equal(write_sectors(bed, 100, 8192), VIRTIO_BLK_S_OK);
 	assert_int_equal(bed->written, 1);
 	assert_int_equal(flush(bed), VIRTIO_BLK_S_OK);
-	assert_file(bed, 51200, bed->host + DATA, 8192);
+	assert_file(bed->path, 51200, bed->host + DATA, 8192);
 	/* To the last byte and no further. */
 	assert_int_equal(read_sectors(bed, SECTORS - 1, 512), VIRTIO_BLK_S_OK);
 	assert_pattern(bed->host + DATA, DISK - 512, 512);
@@ -384,7 +360,7 @@ static void any_layout(void **state)
 		offer(bed, 0, bufs, 3, 2, bed->host);
 		wait_used(bed, 0);
 		assert_int_equal(bed->host[gpa + 16], VIRTIO_BLK_S_OK);
-		assert_file(bed, 9 * 512, bed->host + DATA + 16, 1024);
+		assert_file(bed->path, 9 * 512, bed->host + DATA + 16, 1024);
 	}
 	bed_free(bed);
 }
@@ -413,8 +389,8 @@ static void zeroes(void **state)
 	segment(bed, 1, 77, 0, 0);
 	segment(bed, 2, 32, 3, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
 	assert_int_equal(segments(bed, VIRTIO_BLK_T_WRITE_ZEROES, 48), VIRTIO_BLK_S_OK);
-	assert_file(bed, 4096, zero, 8192);
-	assert_file(bed, 32 * 512, zero, 3 * 512);
+	assert_file(bed->path, 4096, zero, 8192);
+	assert_file(bed->path, 32 * 512, zero, 3 * 512);
 	assert_int_equal(read_sectors(bed, 24, 4096), VIRTIO_BLK_S_OK);
 	assert_pattern(bed->host + DATA, 24 * 512, 4096);
 	assert_int_equal(read_sectors(bed, 35, 4096), VIRTIO_BLK_S_OK);
@@ -673,7 +649,7 @@ static void errors_are_told_and_pass(void **state)
 		atomic_store(&fault.write_with, codes[i]);
 		assert_int_equal(write_sectors(bed, 8, 4096), VIRTIO_BLK_S_IOERR);
 		assert_int_equal(write_sectors(bed, 8, 4096), VIRTIO_BLK_S_OK);
-		assert_file(bed, 4096, bed->host + DATA, 4096);
+		assert_file(bed->path, 4096, bed->host + DATA, 4096);
 	}
 	bed_free(bed);
 }

@@ -23,6 +23,7 @@
 
 #include "core/list.h"
 #include "host/disk.h"
+#include "disk_content.h"
 
 #define IOS  64
 #define SIZE (1U << 20)
@@ -164,11 +165,6 @@ static void new_file(struct bed *bed, const void *content, size_t n)
 	bed->config = (struct disk_config){ .path = bed->path };
 }
 
-static uint8_t pattern(uint64_t at)
-{
-	return (uint8_t)(at * 7 + (at >> 9) * 13);
-}
-
 static struct bed *bed_new(enum disk_way way)
 {
 	struct bed *bed = calloc(1, sizeof(*bed));
@@ -266,27 +262,6 @@ static int run_op(struct bed *bed, enum disk_op op, uint64_t offset, void *data,
 	return one->result;
 }
 
-static void assert_pattern(const uint8_t *data, uint64_t at, uint64_t len)
-{
-	for (uint64_t i = 0; i < len; i++) {
-		if (data[i] != pattern(at + i))
-			fail_msg("byte %llu is %u", (unsigned long long)(at + i), data[i]);
-	}
-}
-
-/* What the file holds, by other means. */
-static void assert_file(const struct bed *bed, uint64_t at, const void *wanted, size_t len)
-{
-	int fd = open(bed->path, O_RDONLY);
-	uint8_t *got = malloc(len);
-
-	assert_true(fd >= 0);
-	assert_int_equal(pread(fd, got, len, (off_t)at), len);
-	assert_memory_equal(got, wanted, len);
-	close(fd);
-	free(got);
-}
-
 /* ---- transfers ---- */
 
 static void pieces_go_where_they_belong(enum disk_way way, bool direct)
@@ -314,8 +289,8 @@ static void pieces_go_where_they_belong(enum disk_way way, bool direct)
 	assert_int_equal(run_op(bed, DISK_WRITE, 4096 * 5, data + 1, 4096 * 3), 0);
 	assert_int_equal(run_op(bed, DISK_WRITE, 4096 * 9 + 512, data, 512), 0);
 	assert_int_equal(run_op(bed, DISK_FLUSH, 0, NULL, 0), 0);
-	assert_file(bed, 4096 * 5, data, 4096 * 3);
-	assert_file(bed, 4096 * 9 + 512, data, 512);
+	assert_file(bed->path, 4096 * 5, data, 4096 * 3);
+	assert_file(bed->path, 4096 * 9 + 512, data, 512);
 	assert_int_equal(run_op(bed, DISK_READ, 4096 * 4, more, 4096 * 6), 0);
 	assert_pattern(more, 4096 * 4, 4096);
 	assert_memory_equal(more + 4096, data, 4096 * 3);
@@ -380,7 +355,7 @@ static void long_transfers_direct(void **state)
 	for (unsigned i = 0; i < SIZE; i++)
 		data[3 + i] = (uint8_t)(i >> 8);
 	assert_int_equal(run_op(bed, DISK_WRITE, 0, data + 3, SIZE), 0);
-	assert_file(bed, 0, data + 3, SIZE);
+	assert_file(bed->path, 0, data + 3, SIZE);
 	bed_free(bed);
 	free(data);
 }
@@ -482,7 +457,7 @@ static void short_transfers_are_continued(void **state)
 		data[i] = (uint8_t)(i >> 7);
 	assert_int_equal(run_op(bed, DISK_WRITE, 1024, data, 65536), 0);
 	assert_int_equal(fault.writes, 66);
-	assert_file(bed, 1024, data, 65536);
+	assert_file(bed->path, 1024, data, 65536);
 	bed_free(bed);
 	free(data);
 }
@@ -519,7 +494,7 @@ static void errors_are_told_and_pass(void **state)
 		fault.failures = 1;
 		assert_int_equal(run_op(bed, DISK_WRITE, 4096, data, 4096), -codes[i]);
 		assert_int_equal(run_op(bed, DISK_WRITE, 4096, data, 4096), 0);
-		assert_file(bed, 4096, data, 4096);
+		assert_file(bed->path, 4096, data, 4096);
 		fault.failures = 1;
 		assert_int_equal(run_op(bed, DISK_READ, 4096, data, 4096), -codes[i]);
 		assert_int_equal(run_op(bed, DISK_READ, 4096, data, 4096), 0);
@@ -544,7 +519,7 @@ static void a_write_beyond_the_limit(enum disk_way way)
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
 	assert_int_equal(run_op(bed, DISK_WRITE, SIZE - 16384, data, 16384), -EFBIG);
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
-	assert_file(bed, SIZE - 16384, data, 12288);
+	assert_file(bed->path, SIZE - 16384, data, 12288);
 	assert_int_equal(run_op(bed, DISK_READ, SIZE - 4096, data, 4096), 0);
 	assert_pattern(data, SIZE - 4096, 4096);
 	bed_free(bed);
@@ -671,9 +646,9 @@ static void zeroes(enum disk_way way)
 	assert_int_equal(run_op(bed, DISK_FLUSH, 0, NULL, 0), 0);
 	before = blocks_of(bed);
 	assert_int_equal(run_op(bed, DISK_ZERO, 512 * 3, NULL, SIZE / 2), 0);
-	assert_file(bed, 512 * 3, zero, SIZE / 2);
+	assert_file(bed->path, 512 * 3, zero, SIZE / 2);
 	assert_int_equal(run_op(bed, DISK_ZERO_UNMAP, 512 * 5, NULL, SIZE / 2), 0);
-	assert_file(bed, 512 * 3, zero, SIZE / 2 + 1024);
+	assert_file(bed->path, 512 * 3, zero, SIZE / 2 + 1024);
 	if (bed->disk.can_discard) {
 		assert_true(blocks_of(bed) < before);
 		assert_int_equal(run_op(bed, DISK_DISCARD, 0, NULL, SIZE), 0);
@@ -706,13 +681,13 @@ static void zeroes_without_fallocate(void **state)
 	assert_false(bed->disk.can_discard);
 	fault.most = 3000;
 	assert_int_equal(run_op(bed, DISK_ZERO_UNMAP, 512, NULL, SIZE - 1024), 0);
-	assert_file(bed, 512, zero, SIZE - 1024);
+	assert_file(bed->path, 512, zero, SIZE - 1024);
 	for (unsigned i = 0; i < 512; i++) {
 		data[i] = pattern(i);
 		data[512 + i] = pattern(SIZE - 512 + i);
 	}
-	assert_file(bed, 0, data, 512);
-	assert_file(bed, SIZE - 512, data + 512, 512);
+	assert_file(bed->path, 0, data, 512);
+	assert_file(bed->path, SIZE - 512, data + 512, 512);
 	assert_int_equal(run_op(bed, DISK_DISCARD, 0, NULL, 4096), -EOPNOTSUPP);
 	fault.fall_with = ENOSPC;
 	assert_int_equal(run_op(bed, DISK_ZERO, 0, NULL, 4096), -ENOSPC);
