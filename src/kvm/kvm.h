@@ -105,8 +105,8 @@ void kvm_close(struct kvm *kvm);
  */
 void kvm_take_irqs(struct kvm *kvm);
 /*
- * The `n` routes of the irqchip's lines, which KVM has by default: it takes only whole tables, so ours begin with them.
- * Before kvm_take_irqs(); without it, eventfds of messages are not taken. 0 or -ENOMEM.
+ * The `n` routes of the irqchip's lines, set at once: KVM takes only whole tables, so those with messages begin with them.
+ * Before kvm_take_irqs(); without it, eventfds of messages are not taken. 0 or -errno.
  */
 int kvm_set_lines(struct kvm *kvm, const struct kvm_irq_routing_entry *lines, unsigned n)
 	__attribute__((warn_unused_result));

@@ -32,7 +32,7 @@ int kvm_set_lines(struct kvm *kvm, const struct kvm_irq_routing_entry *lines, un
 	for (unsigned i = 0; i < n; i++)
 		if (lines[i].gsi >= kvm->first_message)
 			kvm->first_message = lines[i].gsi + 1;
-	return 0;
+	return ioctl(kvm->fd, KVM_SET_GSI_ROUTING, routes) ? -errno : 0;
 }
 
 static bool taken(const struct kvm *kvm, unsigned message)

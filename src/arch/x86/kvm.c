@@ -35,18 +35,27 @@ static int refused(struct error *err, const char *what)
 	return error_set(err, -errno, "KVM refuses %s: %s", what, strerror(errno));
 }
 
-/* What KVM_CREATE_IRQCHIP makes of lines: each leads to the IOAPIC's input of its number, the first 16 to the PICs too. */
+/* The IOAPIC's input that the timer has, as the MADT says: on a PC, line 0 of the PICs is input 2 there. */
+#define IOAPIC_TIMER 2
+
+/*
+ * Each line leads to the IOAPIC's input of its number, the first 16 to the PICs too. KVM's own table has the timer, line
+ * 0, at input 0, where no guest looks for it; and line 2 is nobody's: the PICs cascade there.
+ */
 static int route_lines(struct kvm *kvm, struct error *err)
 {
 	struct kvm_irq_routing_entry lines[IOAPIC_LINES + PIC_LINES];
 	unsigned n = 0;
+	int r;
 
 	memset(lines, 0, sizeof(lines));
 	for (unsigned gsi = 0; gsi < IOAPIC_LINES; gsi++) {
+		if (gsi == IOAPIC_TIMER)
+			continue;
 		lines[n].gsi = gsi;
 		lines[n].type = KVM_IRQ_ROUTING_IRQCHIP;
 		lines[n].u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
-		lines[n++].u.irqchip.pin = gsi;
+		lines[n++].u.irqchip.pin = gsi ? gsi : IOAPIC_TIMER;
 		if (gsi >= PIC_LINES)
 			continue;
 		lines[n].gsi = gsi;
@@ -54,7 +63,8 @@ static int route_lines(struct kvm *kvm, struct error *err)
 		lines[n].u.irqchip.irqchip = gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
 		lines[n++].u.irqchip.pin = gsi % 8;
 	}
-	return kvm_set_lines(kvm, lines, n) ? error_set(err, -ENOMEM, "no memory for interrupt routes") : 0;
+	r = kvm_set_lines(kvm, lines, n);
+	return r ? error_set(err, r, "KVM refuses the interrupt lines' routes: %s", strerror(-r)) : 0;
 }
 
 static int make_chips(struct board *board, struct kvm *kvm, struct error *err)
