@@ -14,7 +14,7 @@ CASES = {"ports": {"way": None}, "stdio": {"way": "stdio"}, "socket": {"way": "s
 SIZE = 64 << 10
 TIMEOUT = 4000
 SECONDS = 40
-# A megabyte takes a quarter of an hour in the emulated machine.
+# A megabyte takes minutes in the emulated machine.
 ON_REQUEST = ("1m",)
 
 

@@ -14,8 +14,6 @@ CASES = {
     "mmio": {"transport": "mmio", "caches": ("mmap",)},
     "mmio-legacy": {"transport": "mmio-legacy", "caches": ("none",)},
 }
-# The same server by another carrier, and a minute each.
-ON_REQUEST = ("pci-legacy", "mmio-legacy")
 PROGRAM = {}
 
 SCRIPT = '''
