@@ -311,7 +311,8 @@ static void chardev_output(struct chardev *dev)
 	if (dev->write_fd < 0)
 		return;
 	pthread_mutex_lock(&dev->lock);
-	dev->wrote_at = chardev_now();
+	if (dev->out_len)
+		dev->wrote_at = chardev_now();
 	pthread_mutex_unlock(&dev->lock);
 	for (unsigned i = 0; i < CHARDEV_ROUNDS && !rc; i++)
 		rc = chardev_drain(dev);

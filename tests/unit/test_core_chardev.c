@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
@@ -709,6 +710,7 @@ static uint64_t now_ns(void)
 static void test_output_is_gathered(void **state)
 {
 	struct timeval patience = { .tv_sec = 20 };
+	struct itimerspec armed;
 	unsigned packets = 0, got = 0, bytes = 300;
 	uint64_t begin, took;
 	char text[1024];
@@ -718,9 +720,14 @@ static void test_output_is_gathered(void **state)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fds), 0);
 	assert_int_equal(setsockopt(fds[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
 	bed_init(&bed, -1, fds[1]);
+	/* The loop looks at the empty ring first: that is no output to wait for. */
+	loop_post(&bed.loop, &bed.dev.kick);
 	bed_start(&bed);
+	usleep(300);
 	begin = now_ns();
 	chardev_put(&bed.dev, '!');
+	assert_int_equal(timerfd_gettime(bed.dev.gather.fd, &armed), 0);
+	assert_int_equal(armed.it_value.tv_nsec, 0);
 	assert_int_equal(recv(fds[0], text, sizeof(text), 0), 1);
 	for (unsigned i = 0; i < bytes; i++) {
 		uint64_t next = now_ns() + 20000;
