@@ -3,6 +3,7 @@
 #include "arch/x86/keep.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <sched.h>
 #include <stdlib.h>
 
@@ -31,6 +32,8 @@ static void *keep(void *arg)
 		(void)inner_copy(inner, kernel, &cache, &keeper->stop);
 	inner_close(inner);
 	kernel_cache_close(&cache);
+	/* The first decoder's buffers are gone as mappings; by then the allocator takes such sizes from the heap. */
+	malloc_trim(0);
 	return NULL;
 }
 
