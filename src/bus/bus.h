@@ -44,6 +44,7 @@ struct memory {
 	void *host;
 	uint64_t size;
 	bool shared;                         /* mapped so: others may see it, and a page goes by a hole in its file */
+	int fd;                              /* where shared: of the file of which it is all; release() closes it */
 	unsigned refs;                       /* atomic */
 	void (*release)(struct memory *mem); /* called when refs falls to 0; from any thread */
 };

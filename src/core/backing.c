@@ -156,23 +156,71 @@ int backing_check(struct backing_config *c, uint64_t size, struct error *err)
 static void unmap(struct memory *mem)
 {
 	munmap(mem->host, mem->size);
+	if (mem->fd >= 0)
+		close(mem->fd);
 	free(mem);
 }
 
-/* Maps the whole of it. -errno. */
-static int map(int fd, uint64_t size, int flags, struct memory **out)
+/*
+ * Maps the whole of it, at a multiple of `align`: so huge pages of the host's are huge pages of the guest's. `fd` is the
+ * memory's if that succeeds; else, -errno, it is closed.
+ */
+static int map(int fd, uint64_t size, uint64_t align, int flags, struct memory **out)
 {
 	struct memory *mem = calloc(1, sizeof(*mem));
-	void *host = mem ? mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0) : MAP_FAILED;
-	int r = -errno;
+	uint8_t *room = MAP_FAILED;
+	void *host = MAP_FAILED;
+	uint64_t head = 0;
+	int r = -ENOMEM;
 
-	if (host == MAP_FAILED) {
-		free(mem);
-		return mem ? r : -ENOMEM;
+	if (mem && size <= SIZE_MAX - align) {
+		room = mmap(NULL, size + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		r = -errno;
 	}
-	*mem = (struct memory){ .host = host, .size = size, .shared = flags & MAP_SHARED, .refs = 1, .release = unmap };
+	if (room != MAP_FAILED) {
+		head = -(uint64_t)(uintptr_t)room & (align - 1);
+		host = mmap(room + head, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0);
+		r = -errno;
+	}
+	if (host == MAP_FAILED) {
+		if (room != MAP_FAILED)
+			munmap(room, size + align);
+		if (fd >= 0)
+			close(fd);
+		free(mem);
+		return r;
+	}
+	if (head)
+		munmap(room, head);
+	munmap(room + head + size, align - head);
+	*mem = (struct memory){
+		.host = host, .size = size, .shared = flags & MAP_SHARED, .fd = fd, .refs = 1, .release = unmap
+	};
 	*out = mem;
 	return 0;
+}
+
+/*
+ * A file without a name, of `size` bytes for ever: whoever gets it can write what is in it, but not take memory away
+ * from under the guest and us. -1 with errno.
+ */
+static int make_memfd(uint64_t size, unsigned flags)
+{
+	int fd = memfd_create("guest RAM", MFD_CLOEXEC | MFD_ALLOW_SEALING | flags), r;
+
+	if (fd < 0)
+		return -1;
+	if (ftruncate(fd, (off_t)size) == 0 && fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+		return fd;
+	r = errno;
+	close(fd);
+	errno = r;
+	return -1;
+}
+
+static uint64_t aligned(const struct backing_config *c)
+{
+	return c->huge_page > MEMORY_ALIGN ? c->huge_page : MEMORY_ALIGN;
 }
 
 /* Too few huge pages is the usual reason, and the kernel only says "Cannot allocate memory". */
@@ -192,9 +240,16 @@ static int no_huge_pages(const struct backing_config *c, const char *option, uin
 /* The pages are reserved by mmap(), so that a guest never meets their lack. */
 static int map_huge(const struct backing_config *c, uint64_t size, struct memory **out, struct error *err)
 {
-	int bits = __builtin_ctzll(c->huge_page);
-	int r = map(-1, size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | bits << MAP_HUGE_SHIFT, out);
+	unsigned bits = (unsigned)__builtin_ctzll(c->huge_page) << MAP_HUGE_SHIFT;
+	int fd = -1, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (int)bits, r = 0;
 
+	if (c->shared) {
+		flags = MAP_SHARED;
+		fd = make_memfd(size, MFD_HUGETLB | bits);
+		r = fd < 0 ? -errno : 0;
+	}
+	if (r == 0)
+		r = map(fd, size, aligned(c), flags, out);
 	return r ? no_huge_pages(c, "--hugepages", size, r, err) : 0;
 }
 
@@ -211,8 +266,11 @@ static int map_hugetlbfs(const struct backing_config *c, uint64_t size, struct m
 			err, -errno, "--hugetlbfs '%s': cannot make a file: %s", c->hugetlbfs, strerror(errno));
 	/* Nobody else needs its name, and without it the pages are free again however we end. */
 	unlink(path);
-	r = ftruncate(fd, (off_t)size) ? -errno : map(fd, size, MAP_SHARED, out);
-	close(fd);
+	r = ftruncate(fd, (off_t)size) ? -errno : 0;
+	if (r)
+		close(fd);
+	else
+		r = map(fd, size, aligned(c), MAP_SHARED, out);
 	return r ? no_huge_pages(c, "--hugetlbfs", size, r, err) : 0;
 }
 
@@ -249,10 +307,25 @@ static int map_file(const struct backing_config *c, uint64_t size, struct backin
 		close(fd);
 		return -EINVAL;
 	}
-	if (r == 0)
-		r = map(fd, size, MAP_SHARED, &b->memory);
-	close(fd);
+	if (r)
+		close(fd);
+	else
+		r = map(fd, size, aligned(c), MAP_SHARED, &b->memory);
 	return r ? error_set(err, r, "--mem-file '%s': %llu MiB: %s", c->file, MIB(size), strerror(-r)) : 0;
+}
+
+static int map_memfd(const struct backing_config *c, uint64_t size, struct memory **out, struct error *err)
+{
+	int fd = make_memfd(size, 0), r = fd < 0 ? -errno : 0;
+
+	if (r == 0)
+		r = map(fd, size, aligned(c), MAP_SHARED, out);
+	if (r)
+		return error_set(err, r, "no memory that can be shared, of %llu MiB, for guest RAM: %s", MIB(size),
+			strerror(-r));
+	/* A wish, which most hosts are not set to grant: /sys/kernel/mm/transparent_hugepage/shmem_enabled. */
+	(void)madvise((*out)->host, (*out)->size, MADV_HUGEPAGE);
+	return 0;
 }
 
 static int bind_node(const struct memory *mem, unsigned node, struct error *err)
@@ -302,6 +375,8 @@ int backing_new(const struct backing_config *c, uint64_t size, struct backing *b
 		r = map_hugetlbfs(c, size, &b->memory, err);
 	} else if (c->huge) {
 		r = map_huge(c, size, &b->memory, err);
+	} else if (c->shared) {
+		r = map_memfd(c, size, &b->memory, err);
 	} else {
 		r = memory_new(size, &b->memory);
 		if (r)
@@ -342,6 +417,6 @@ void backing_text(const struct backing_config *c, char *text, size_t size)
 		snprintf(text, size, "huge pages of %llu MiB%s%s", MIB(c->huge_page), c->hugetlbfs ? " from " : "",
 			c->hugetlbfs ? c->hugetlbfs : "");
 	else
-		snprintf(text, size, "anonymous memory");
+		snprintf(text, size, c->shared ? "memory that other processes map (memfd)" : "anonymous memory");
 	snprintf(text + strlen(text), size - strlen(text), "%s%s", c->prefault ? ", filled at start" : "", node);
 }

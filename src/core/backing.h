@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * backing.h - what the host backs guest RAM with: anonymous memory, huge pages, a file; filled at once or not; from
- * which NUMA node.
+ * which NUMA node; and whether another process can map it.
  */
 #ifndef TRAPLINE_CORE_BACKING_H
 #define TRAPLINE_CORE_BACKING_H
@@ -19,6 +19,8 @@ struct backing_config {
 	bool huge;             /* huge pages without a mount, of huge_page bytes; 0: the host's default */
 	uint64_t huge_page;
 
+	/* Others are to map it, by memory->fd: what would be anonymous memory is a file without a name (memfd). */
+	bool shared;
 	bool prefault;
 	bool bind; /* to NUMA node `node` */
 	unsigned node;
@@ -35,7 +37,7 @@ struct backing {
  * its status. Fills in huge_page.
  */
 int backing_check(struct backing_config *config, uint64_t size, struct error *err) __attribute__((warn_unused_result));
-/* `size` bytes, page aligned. 0, or -errno with a line in `err`, and nothing is left behind. */
+/* `size` bytes, a whole number of pages, aligned to 2 MiB and to the pages. 0, or -errno with a line in `err`, and nothing is left behind. */
 int backing_new(const struct backing_config *config, uint64_t size, struct backing *backing, struct error *err)
 	__attribute__((warn_unused_result));
 /* From now on a file that was made stays: the guest has run. */

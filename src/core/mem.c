@@ -10,8 +10,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define MEMORY_ALIGN (2ULL << 20)
-
 static bool mem_wraps(uint64_t gpa, uint64_t len)
 {
 	return len && gpa + (len - 1) < gpa;
@@ -262,6 +260,7 @@ int memory_new(uint64_t size, struct memory **out)
 	munmap(map + head + size, tail);
 	mem->host = map + head;
 	mem->size = size;
+	mem->fd = -1;
 	mem->refs = 1;
 	mem->release = memory_release;
 	/* A wish: a kernel without huge pages serves small ones. */

@@ -57,6 +57,9 @@ int mem_discard(struct mem *mem, uint64_t gpa, uint64_t len) __attribute__((warn
 void mem_dirty(struct mem *mem, uint64_t gpa, uint64_t len);
 void mem_unmap(struct mem_ref *ref);
 
+/* Guest RAM's place in the host: where it has a huge page, so has the host. */
+#define MEMORY_ALIGN (2ULL << 20)
+
 /*
  * Anonymous host memory for guest RAM: 2 MiB aligned, no page touched, no swap reserved, THP wanted.
  * 0 or -errno; the caller owns one reference.

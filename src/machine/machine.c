@@ -109,14 +109,25 @@ static void vm_down(struct machine *m)
 	vm_fini(&m->vm);
 }
 
+/* Memory that can be shared costs more than that which cannot, so it is had where some device needs it. */
+static bool shares_memory(const struct guest_config *guest)
+{
+	for (unsigned i = 0; i < guest->nr_virtio; i++)
+		if (guest->virtio[i].config.type->shares_memory)
+			return true;
+	return false;
+}
+
 static int memory_up(struct machine *m, struct error *err)
 {
 	struct guest_config *guest = &m->config.guest;
-	int r = backing_check(&m->config.backing, guest->ram, err);
+	struct backing_config *backing = &m->config.backing;
+	int r = backing_check(backing, guest->ram, err);
 
-	/* A dry run makes no file and takes no huge page. */
-	if (r == 0 && !m->config.dry_run)
-		r = backing_new(&m->config.backing, guest->ram, &m->ram, err);
+	backing->shared = shares_memory(guest);
+	/* A dry run makes no file and takes no huge page. A device under test is served as in a run. */
+	if (r == 0 && (!m->config.dry_run || (m->config.device_test && backing->shared)))
+		r = backing_new(backing, guest->ram, &m->ram, err);
 	if (r)
 		return r;
 	guest->memory = m->ram.memory;

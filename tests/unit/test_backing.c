@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -137,11 +138,74 @@ static void a_later_failure_removes_the_new_file(void **state)
 	assert_false(exists());
 }
 
+static void memory_that_others_map(void **state)
+{
+	const struct backing_config config = { .shared = true, .prefault = true };
+	struct backing backing;
+	struct error err = { 0 };
+	uint8_t *other;
+	int fd;
+
+	assert_int_equal(backing_new(&config, SIZE, &backing, &err), 0);
+	assert_true(backing.memory->shared);
+	assert_int_equal((uintptr_t)backing.memory->host % (2 << 20), 0);
+	fd = backing.memory->fd;
+	other = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_ptr_not_equal(other, MAP_FAILED);
+	memcpy((uint8_t *)backing.memory->host + 0x1000, "ours", 4);
+	memcpy(other + SIZE - 6, "theirs", 6);
+	assert_memory_equal(other + 0x1000, "ours", 4);
+	assert_memory_equal((uint8_t *)backing.memory->host + SIZE - 6, "theirs", 6);
+	/* What the other does with the file takes nothing away from under us. */
+	assert_int_equal(ftruncate(fd, SIZE / 2), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(ftruncate(fd, 2 * SIZE), -1);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+	munmap(other, SIZE);
+	backing_free(&backing);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
+}
+
+static void a_file_is_shared_as_it_is(void **state)
+{
+	const struct backing_config config = { .file = path, .shared = true };
+	struct backing backing;
+	struct error err = { 0 };
+	char text[4] = "";
+
+	assert_int_equal(backing_new(&config, SIZE, &backing, &err), 0);
+	assert_int_equal((uintptr_t)backing.memory->host % (2 << 20), 0);
+	memcpy((uint8_t *)backing.memory->host + 0x1000, "both", 4);
+	assert_int_equal(pread(backing.memory->fd, text, 4, 0x1000), 4);
+	assert_memory_equal(text, "both", 4);
+	backing_free(&backing);
+}
+
+/* Few hosts have huge pages to give; then it is told how many are missing, and nothing stays. */
+static void huge_pages_are_shared(void **state)
+{
+	struct backing_config config = { .huge = true, .huge_page = 2 << 20, .shared = true };
+	struct backing backing;
+	struct error err = { 0 };
+	int r = backing_new(&config, SIZE, &backing, &err);
+
+	if (r) {
+		assert_non_null(strstr(err.text, "--hugepages"));
+		assert_null(backing.memory);
+		skip();
+	}
+	assert_true(backing.memory->shared);
+	assert_int_equal(ftruncate(backing.memory->fd, SIZE / 2), -1);
+	memcpy(backing.memory->host, "huge", 4);
+	backing_free(&backing);
+}
+
 static void words_for_a_dry_run(void **state)
 {
 	const struct backing_config all = { .file = "/x", .prefault = true, .bind = true, .node = 3 };
 	const struct backing_config huge = { .hugetlbfs = "/h", .huge_page = 1 << 30 };
 	const struct backing_config none = { 0 };
+	const struct backing_config shared = { .shared = true };
 	char text[64], small[8];
 
 	backing_text(&all, text, sizeof(text));
@@ -150,6 +214,8 @@ static void words_for_a_dry_run(void **state)
 	assert_string_equal(text, "huge pages of 1024 MiB from /h");
 	backing_text(&none, small, sizeof(small));
 	assert_string_equal(small, "anonymo");
+	backing_text(&shared, text, sizeof(text));
+	assert_string_equal(text, "memory that other processes map (memfd)");
 }
 
 int main(void)
@@ -160,6 +226,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_new_file_goes_unless_it_is_kept, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_file_of_another_size_is_refused_and_stays, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_later_failure_removes_the_new_file, set_up, tear_down),
+		cmocka_unit_test(memory_that_others_map),
+		cmocka_unit_test_setup_teardown(a_file_is_shared_as_it_is, set_up, tear_down),
+		cmocka_unit_test(huge_pages_are_shared),
 		cmocka_unit_test(words_for_a_dry_run),
 	};
 
