@@ -6,8 +6,8 @@
  * end reads and writes guest memory on its own, so between start_ring() and the return of stop_ring() a ring is its.
  *
  * Threads: all calls come from one thread at a time, that of the device's own loop, and may wait, though not for ever: who
- * talks to another program gives up after a while, and returns -ETIMEDOUT. Calls return 0 or -errno. After a failure, as
- * after VHOST_GONE, the back end is told stop() and close() only, or start() again after VHOST_BACK.
+ * talks to another program gives up after a while, and returns -ETIMEDOUT. Calls return 0 or -errno; -EFAULT and -EINVAL are
+ * the driver's doing. After VHOST_GONE stop_ring() only tells where the ring stood, if that is known, and stop() forgets the memory.
  */
 #ifndef TRAPLINE_HOST_VHOST_H
 #define TRAPLINE_HOST_VHOST_H
@@ -59,7 +59,7 @@ struct vhost_ops {
 	int (*start_ring)(struct vhost *b, unsigned index, const struct vhost_ring *ring);
 	/*
 	 * When it returns, whatever it says, the back end touches the ring no more; what it had taken it has given back. Fills in
-	 * where the ring stood (avail, used and the wraps).
+	 * where the ring stood (avail, and for packed ones used and the wraps); -errno: that is not known.
 	 */
 	int (*stop_ring)(struct vhost *b, unsigned index, struct vhost_ring *ring);
 	/* The device was reset; all rings are stopped. Back to before start(), with no use of guest memory. */

@@ -141,18 +141,56 @@ static void signal_kick(struct virtio_queue *vq)
 		;
 }
 
+/* With the device's lock held. */
+static void watch_kicks(struct virtio_queue *vq)
+{
+	/* No memory in the kernel: the driver is told that this device is of no use. */
+	if (loop_watch(vq->loop, &vq->watch, EPOLLIN))
+		vq->v->state.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+	else
+		signal_kick(vq);
+}
+
+static void enter(void *arg)
+{
+	struct virtio_queue *vq = arg;
+
+	virtio_enter(vq->v, vq->index);
+}
+
+void virtio_enter(struct virtio *v, unsigned index)
+{
+	struct virtio_queue *vq = v->queues[index];
+
+	bool armed;
+
+	/* Kicks go to one of the two. What came before is told of by one more. */
+	lock(v);
+	loop_unwatch(vq->loop, &vq->watch);
+	armed = vq->armed;
+	unlock(v);
+	if (!armed)
+		return;
+	if (v->type->hand_over(v, index)) {
+		signal_kick(vq);
+		return;
+	}
+	lock(v);
+	if (vq->armed)
+		watch_kicks(vq);
+	unlock(v);
+}
+
 /* With the device's lock held, as all that follows up to virtio_quiet(). */
 static void serve_from_now(struct virtio_queue *vq)
 {
 	if (vq->armed || !vq->state.enabled || !vq->quiet || !(vq->v->state.status & VIRTIO_CONFIG_S_DRIVER_OK))
 		return;
-	if (loop_watch(vq->loop, &vq->watch, EPOLLIN)) {
-		/* No memory in the kernel: the driver is told that this device is of no use. */
-		vq->v->state.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
-		return;
-	}
 	vq->armed = true;
-	signal_kick(vq);
+	if (vq->v->type->hand_over)
+		loop_post(vq->loop, &vq->enter);
+	else
+		watch_kicks(vq);
 }
 
 /* ---- resets ---- */
@@ -183,8 +221,8 @@ static void leave(void *arg)
 	struct virtio *v = vq->v;
 
 	lock(v);
-	if (vq->armed)
-		loop_unwatch(vq->loop, &vq->watch);
+	loop_cancel(vq->loop, &vq->enter);
+	loop_unwatch(vq->loop, &vq->watch);
 	vq->armed = vq->asked = false;
 	unlock(v);
 	if (v->type->quiesce)
@@ -424,6 +462,7 @@ int virtio_queue(struct virtio *v, uint16_t max, struct loop *loop, struct error
 	vq->loop = loop;
 	vq->quiet = true;
 	vq->watch = (struct loop_watch){ .fd = vq->kick, .fn = kicked, .arg = vq };
+	vq->enter = (struct loop_work){ .fn = enter, .arg = vq };
 	vq->leave = (struct loop_work){ .fn = leave, .arg = vq };
 	vq->q.fault = queue_broke;
 	vq->q.interrupt = queue_interrupts;

@@ -117,11 +117,40 @@ static void queue_enabled(struct virtio *v, unsigned index, bool on)
 		bell->fd = -1;
 }
 
+/* ---- eventfds that interrupt ---- */
+
+void vpci_follow_call(struct vpci *p, unsigned index)
+{
+	struct vpci_call *call = &p->calls[index];
+	uint16_t vector = call->fd >= 0 ? p->v->queues[index]->state.vector : VIRTIO_MSI_NO_VECTOR;
+
+	if (vector == call->vector)
+		return;
+	if (call->vector != VIRTIO_MSI_NO_VECTOR)
+		msix_disarm(&p->msix, call->vector);
+	/* A vector that queues share is armed for one of them; who called watches for the others, as while MSI-X is off. */
+	if (vector != VIRTIO_MSI_NO_VECTOR && msix_arm(&p->msix, vector, call->fd))
+		vector = VIRTIO_MSI_NO_VECTOR;
+	call->vector = vector;
+}
+
+static void queue_call(struct virtio *v, unsigned index, int fd)
+{
+	struct vpci *p = to_vpci(v->transport);
+
+	/* Another fd, perhaps for the same vector. */
+	p->calls[index].fd = -1;
+	vpci_follow_call(p, index);
+	p->calls[index].fd = fd;
+	vpci_follow_call(p, index);
+}
+
 static const struct virtio_transport_ops vpci_ops = {
 	.used = used,
 	.config = config_changed,
 	.broken = config_changed,
 	.enabled = queue_enabled,
+	.call = queue_call,
 	.reset = was_reset,
 };
 
@@ -320,6 +349,8 @@ static int vpci_create(struct vm *vm, const char *name, const void *config, stru
 	if (!p)
 		return error_set(err, -ENOMEM, "no memory for %s", name);
 	p->legacy = c->legacy;
+	for (unsigned i = 0; i < VIRTIO_QUEUES; i++)
+		p->calls[i] = (struct vpci_call){ .fd = -1, .vector = VIRTIO_MSI_NO_VECTOR };
 	device_init(&p->fn.dev, &virtio_pci_type, vm, name);
 	r = make(p, c, err);
 	if (r) {

@@ -30,6 +30,12 @@ struct vpci_state {
 	struct MSIX_STATE(VPCI_VECTORS) msix;
 };
 
+/* An eventfd that interrupts for a queue. Under the device's lock. */
+struct vpci_call {
+	int fd;          /* -1: none */
+	uint16_t vector; /* that it is armed for; VIRTIO_MSI_NO_VECTOR: none */
+};
+
 struct vpci {
 	struct pci_function fn; /* first */
 	struct virtio *v;
@@ -37,12 +43,15 @@ struct vpci {
 	struct region mem, io;
 	struct msix msix;
 	struct doorbell bells[VIRTIO_QUEUES];
+	struct vpci_call calls[VIRTIO_QUEUES];
 	struct vpci_state state;
 };
 
 /* The registers. With the device's lock held, but for the doorbells of vpci_notify(). */
 void vpci_mem_access(struct vpci *p, struct trap *trap);
 void vpci_legacy_access(struct vpci *p, struct trap *trap);
+/* Queue `index` has another vector, or another eventfd that is to send it. */
+void vpci_follow_call(struct vpci *p, unsigned index);
 /* A kick of queue `index`, if there is such a one. */
 void vpci_notify(struct vpci *p, uint64_t index);
 

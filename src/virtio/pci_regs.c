@@ -56,10 +56,12 @@ static uint16_t vector_of(const struct vpci *p, uint64_t vector)
 
 static void set_queue_vector(struct vpci *p, uint64_t vector)
 {
-	if (selected(p))
-		__atomic_store_n(&selected(p)->state.vector, vector_of(p, vector), __ATOMIC_RELAXED);
-	else
+	if (!selected(p)) {
 		guest_fault(p);
+		return;
+	}
+	__atomic_store_n(&selected(p)->state.vector, vector_of(p, vector), __ATOMIC_RELAXED);
+	vpci_follow_call(p, p->state.queue_select);
 }
 
 static void set_config_vector(struct vpci *p, uint64_t vector)

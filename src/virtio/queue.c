@@ -70,8 +70,8 @@ struct virtq_scratch {
 	uint16_t id, slots;
 };
 
-/* Tells once a life. Not with q->lock held. */
-static void virtq_break(struct virtq *q)
+/* Tells once a life. */
+void virtq_break(struct virtq *q)
 {
 	if (__atomic_exchange_n(&q->broken, true, __ATOMIC_RELAXED))
 		return;

@@ -100,6 +100,9 @@ void virtq_drop(struct virtq_chain *chain); /* frees it, not given back */
 /* After pushes: calls interrupt() if the driver wants to be told of them (2.6.7.2, 2.6.10, 2.7.10). */
 void virtq_notify(struct virtq *q);
 
+/* Who serves it in our place has found that the driver broke a rule. From any thread, not with a lock of the queue's held. */
+void virtq_break(struct virtq *q);
+
 /* While the server is at work it needs no kicks; hints, both. */
 void virtq_kicks_off(struct virtq *q);
 /* Asks for kicks again. True: a chain came meanwhile, which will not be told of: go on serving. */

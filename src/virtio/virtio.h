@@ -52,6 +52,11 @@ struct virtio_type {
 	void (*config_write)(struct virtio *v, unsigned offset, unsigned len, const uint8_t *bytes);
 	/* DRIVER_OK came: features are final. With the device's lock held. May be NULL. */
 	void (*ready)(struct virtio *v);
+	/*
+	 * Queue `index` is to be served from now on, until quiesce(). True: by somebody else, who takes its kicks (virtio/vhost.h).
+	 * False: by serve(). On the serving loop's thread, with no lock held, so it may wait where that may. NULL: serve().
+	 */
+	bool (*hand_over)(struct virtio *v, unsigned index);
 	/* Take what queue `index` holds, until virtq_kicks_on() says that there is no more. */
 	void (*serve)(struct virtio *v, unsigned index);
 	/*
@@ -73,6 +78,11 @@ struct virtio_transport_ops {
 	/* Queue `index` is enabled or no more: arm or disarm its doorbell. With the device's lock held. May be NULL. */
 	void (*enabled)(struct virtio *v, unsigned index, bool on);
 	/*
+	 * From now on signals of the eventfd `fd` interrupt as used() would, without us where that can be; -1: no more. Those
+	 * that nobody takes yet stay in it, and who called watches it as well. With the device's lock held. NULL: it cannot.
+	 */
+	void (*call)(struct virtio *v, unsigned index, int fd);
+	/*
 	 * A reset is over, and nothing of the device's last life will call used() or config() any more: the transport's
 	 * own registers and wires to power-on. With the device's lock held. May be NULL.
 	 */
@@ -85,12 +95,13 @@ struct virtio_queue {
 	int kick;          /* eventfd; the transport's doorbell signals it, virtio_kick() too */
 	struct loop *loop; /* that serves it */
 	struct loop_watch watch;
-	struct loop_work leave; /* quiesce, on that loop's thread */
+	struct loop_work enter; /* hand_over, on that loop's thread */
+	struct loop_work leave; /* quiesce, likewise */
 	struct virtio *v;
 	unsigned index; /* of itself */
 	bool quiet;     /* under the device's lock: false from the begin of a reset of it until nothing is in flight */
 	bool asked;     /* likewise: to leave, and has not yet */
-	bool armed;     /* likewise: the loop watches `kick` */
+	bool armed;     /* likewise: it is served: the loop watches `kick`, or it is or will be handed over */
 	atomic_ullong kicks, interrupts; /* for statistics: how often its loop was woken, and the driver told */
 };
 
@@ -154,6 +165,8 @@ void virtio_take(
 
 /* A queue's eventfd is signalled, as by the driver. From any thread, legal in handlers. */
 void virtio_kick(struct virtio *v, unsigned index);
+/* Queue `index` is handed over or taken back anew, in its life: hand_over() again. On the serving loop's thread, no lock held. */
+void virtio_enter(struct virtio *v, unsigned index);
 /* See quiesce() above. From any thread, with no lock held or the serving thread's own. */
 void virtio_quiet(struct virtio *v, unsigned index);
 /*

@@ -94,7 +94,42 @@ static void send_msi(void *arg, uint64_t addr, uint32_t data)
 	chip.data = data;
 }
 
-static const struct irqchip_ops pci_chip = { .set_line = bed_set_line, .send_msi = send_msi };
+/* Messages that eventfds send: by the fd, which vector's. */
+static struct {
+	int fd;
+	uint32_t data;
+} routes[QUEUES];
+
+static int route_add(void *arg, int fd, uint64_t addr, uint32_t data, unsigned *id)
+{
+	for (*id = 0; *id < QUEUES; ++*id) {
+		if (routes[*id].fd)
+			continue;
+		routes[*id].fd = fd;
+		routes[*id].data = data;
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+static void route_del(void *arg, int fd, unsigned id)
+{
+	assert_int_equal(routes[id].fd, fd);
+	routes[id].fd = 0;
+}
+
+/* Which message the eventfd sends; 0: none. */
+static uint32_t route_of(int fd)
+{
+	for (unsigned i = 0; i < QUEUES; i++)
+		if (routes[i].fd == fd)
+			return routes[i].data;
+	return 0;
+}
+
+static const struct irqchip_ops pci_chip = {
+	.set_line = bed_set_line, .send_msi = send_msi, .route_add = route_add, .route_del = route_del
+};
 
 /* The listener takes doorbells, and remembers which. */
 static struct {
@@ -153,6 +188,7 @@ static void set_up(void **state, bool legacy)
 	bed = *state;
 	memset(&chip, 0, sizeof(chip));
 	memset(&kernel, 0, sizeof(kernel));
+	memset(routes, 0, sizeof(routes));
 	kernel.listener = (struct bus_listener){ .memory_add = memory_add,
 		.memory_del = memory_del,
 		.doorbell_add = doorbell_add,
@@ -548,6 +584,66 @@ static void test_vectors(void **state)
 	assert_int_equal(rd(VIRTIO_PCI_COMMON_Q_MSIX, 2), VIRTIO_MSI_NO_VECTOR);
 }
 
+static void lead(unsigned index, int fd)
+{
+	pthread_mutex_lock(&dev->lock);
+	p->v->ops->call(p->v, index, fd);
+	pthread_mutex_unlock(&dev->lock);
+}
+
+/* An eventfd takes the place of used(): it follows the queue's vector. */
+static void test_calls(void **state)
+{
+	const int fds[2] = { eventfd(0, EFD_NONBLOCK), eventfd(0, EFD_NONBLOCK) };
+
+	assert_true(fds[0] >= 0 && fds[1] >= 0);
+	drive();
+	for (unsigned i = 0; i <= QUEUES; i++)
+		program(i);
+	/* MSI-X is off, and there is no vector. */
+	lead(0, fds[0]);
+	lead(1, fds[1]);
+	assert_int_equal(route_of(fds[0]), 0);
+	wr(VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
+	wr(VIRTIO_PCI_COMMON_Q_MSIX, 2, 1);
+	assert_int_equal(route_of(fds[0]), 0);
+	msix_control(PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(route_of(fds[0]), 0x41);
+	assert_int_equal(route_of(fds[1]), 0);
+	/* Another vector, and none. */
+	wr(VIRTIO_PCI_COMMON_Q_MSIX, 2, 2);
+	assert_int_equal(route_of(fds[0]), 0x42);
+	wr(VIRTIO_PCI_COMMON_Q_MSIX, 2, VIRTIO_MSI_NO_VECTOR);
+	assert_int_equal(route_of(fds[0]), 0);
+	wr(VIRTIO_PCI_COMMON_Q_MSIX, 2, 2);
+	/* A vector that two queues share has one eventfd; the other's is told by used(). */
+	wr(VIRTIO_PCI_COMMON_Q_SELECT, 2, 1);
+	wr(VIRTIO_PCI_COMMON_Q_MSIX, 2, 2);
+	assert_int_equal(route_of(fds[0]), 0x42);
+	assert_int_equal(route_of(fds[1]), 0);
+	wr(VIRTIO_PCI_COMMON_Q_MSIX, 2, 3);
+	assert_int_equal(route_of(fds[1]), 0x43);
+	msix_control(0);
+	assert_int_equal(route_of(fds[0]), 0);
+	assert_int_equal(route_of(fds[1]), 0);
+	msix_control(PCI_MSIX_FLAGS_ENABLE);
+	assert_int_equal(route_of(fds[0]), 0x42);
+	assert_int_equal(route_of(fds[1]), 0x43);
+	/* No more: nothing of the guest's brings them back. */
+	lead(0, -1);
+	assert_int_equal(route_of(fds[0]), 0);
+	wr(VIRTIO_PCI_COMMON_Q_SELECT, 2, 0);
+	wr(VIRTIO_PCI_COMMON_Q_MSIX, 2, 1);
+	assert_int_equal(route_of(fds[0]), 0);
+	lead(1, fds[0]);
+	assert_int_equal(route_of(fds[0]), 0x43);
+	assert_int_equal(route_of(fds[1]), 0);
+	lead(1, -1);
+	assert_int_equal(route_of(fds[0]), 0);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void test_wire(void **state)
 {
 	drive();
@@ -837,6 +933,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_queue_reset, modern, tear_down),
 		cmocka_unit_test_setup_teardown(test_config_space, modern, tear_down),
 		cmocka_unit_test_setup_teardown(test_vectors, modern, tear_down),
+		cmocka_unit_test_setup_teardown(test_calls, modern, tear_down),
 		cmocka_unit_test_setup_teardown(test_wire, modern, tear_down),
 		cmocka_unit_test_setup_teardown(test_doorbells, modern, tear_down),
 		cmocka_unit_test_setup_teardown(test_window, modern, tear_down),

@@ -27,7 +27,7 @@ struct bed {
 /* A transport that counts. */
 static inline void bed_used(struct virtio *v, unsigned index)
 {
-	container_of(v->transport, struct bed, dev)->interrupts++;
+	__atomic_fetch_add(&container_of(v->transport, struct bed, dev)->interrupts, 1, __ATOMIC_RELEASE);
 }
 
 static inline void bed_nothing(struct virtio *v)
