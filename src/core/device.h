@@ -32,8 +32,15 @@ struct device_type {
 	size_t state_offset;        /* of that struct in the device */
 	/* Allocates and declares. `config` is the type's own struct from the machine's table. 0 or -errno. */
 	int (*create)(struct vm *vm, const char *name, const void *config, struct device **out, struct error *err);
-	void (*start)(struct device *dev);   /* threads may run; after all are placed */
-	void (*stop)(struct device *dev);    /* copes with one that was never started */
+	void (*start)(struct device *dev); /* threads may run; after all are placed */
+	void (*stop)(struct device *dev);  /* copes with one that was never started */
+	/*
+	 * With every vCPU parked, on the event loop's thread: comes to rest, and touches the guest's memory no more until it is
+	 * resumed, stopped or reset. False: something on the host does not end, and it goes on. NULL: it only ever acts
+	 * where a vCPU or the clock has it act.
+	 */
+	bool (*pause)(struct device *dev);
+	void (*resume)(struct device *dev);  /* fine on one that is not paused */
 	void (*reset)(struct device *dev);   /* after the field table's reset, with the device's lock held */
 	void (*destroy)(struct device *dev); /* frees; off the bus and drained; copes with half-built ones */
 	/* ACPI objects beyond _HID, _UID, _CRS, which are written from the regions and interrupts. */

@@ -133,7 +133,11 @@ static void give_back(struct balloon *b)
 
 static void ask(void *arg)
 {
-	give_back(arg);
+	struct balloon *b = arg;
+
+	/* A guest that stands still has nothing new to say. */
+	if (b->asked && !virtq_paused(b->asked->queue))
+		give_back(b);
 }
 
 static void serve_one(struct virtio *v, unsigned index, struct virtq_chain *chain)

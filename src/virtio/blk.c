@@ -37,6 +37,7 @@ struct blk_queue {
 	/* The worker's own. */
 	unsigned under_way;
 	bool leaving; /* quiet as soon as nothing is under way */
+	bool halting; /* likewise paused */
 	bool full;    /* not all was taken, for what is under way is enough */
 };
 
@@ -333,9 +334,22 @@ static void blk_batch(void *arg)
 			bq->leaving = false;
 			virtio_quiet(&bq->blk->v, bq->index);
 		}
-	} else if (bq->full) {
-		virtio_kick(&bq->blk->v, bq->index);
+		return;
 	}
+	if (bq->halting && !bq->under_way) {
+		bq->halting = false;
+		virtio_paused(&bq->blk->v, bq->index);
+	}
+	if (bq->full)
+		virtio_kick(&bq->blk->v, bq->index);
+}
+
+static bool blk_pause(struct virtio *v, unsigned index)
+{
+	struct blk_queue *bq = &container_of(v, struct blk, v)->queues[index];
+
+	bq->halting = bq->under_way > 0;
+	return !bq->halting;
 }
 
 static void blk_quiesce(struct virtio *v, unsigned index)
@@ -343,7 +357,7 @@ static void blk_quiesce(struct virtio *v, unsigned index)
 	struct blk *blk = container_of(v, struct blk, v);
 	struct blk_queue *bq = &blk->queues[index];
 
-	bq->full = false;
+	bq->full = bq->halting = false;
 	if (bq->under_way)
 		bq->leaving = true;
 	else
@@ -519,5 +533,6 @@ const struct virtio_type virtio_blk_type = {
 	.ready = blk_ready,
 	.serve = blk_serve,
 	.quiesce = blk_quiesce,
+	.pause = blk_pause,
 	.reset = blk_reset,
 };

@@ -8,6 +8,8 @@
  * device calls virtio_quiet(), its chains have been given back or dropped; the queue is as at power-on. While any queue
  * leaves, vCPUs are held (core/run.h), so the guest finds all of it done when its access returns.
  *
+ * A pause is like that, but for what comes of it: the ring's state stays, and resuming kicks the queue once.
+ *
  * A broken queue can be found by any thread, with or without the device's lock, so that it needs a reset is told from the
  * machine's loop.
  */
@@ -184,7 +186,8 @@ void virtio_enter(struct virtio *v, unsigned index)
 /* With the device's lock held, as all that follows up to virtio_quiet(). */
 static void serve_from_now(struct virtio_queue *vq)
 {
-	if (vq->armed || !vq->state.enabled || !vq->quiet || !(vq->v->state.status & VIRTIO_CONFIG_S_DRIVER_OK))
+	if (vq->armed || vq->halting || vq->halted || !vq->state.enabled || !vq->quiet ||
+		!(vq->v->state.status & VIRTIO_CONFIG_S_DRIVER_OK))
 		return;
 	vq->armed = true;
 	if (vq->v->type->hand_over)
@@ -209,6 +212,7 @@ static void queue_power_on(struct virtio_queue *vq)
 {
 	uint64_t count;
 
+	vq->halted = false;
 	virtq_stop(&vq->q);
 	/* Kicks of its last life. */
 	(void)!read(vq->kick, &count, sizeof(count));
@@ -241,6 +245,9 @@ static void queue_leave(struct virtio_queue *vq)
 		queue_power_on(vq);
 		return;
 	}
+	if (vq->halting)
+		v->halting--;
+	vq->halting = false;
 	vq->quiet = false;
 	if (v->leaving++ == 0)
 		run_hold(&v->vm->run);
@@ -279,6 +286,45 @@ void virtio_quiet(struct virtio *v, unsigned index)
 		pthread_cond_broadcast(&v->all_quiet);
 	}
 	unlock(v);
+}
+
+/* ---- pauses ---- */
+
+void virtio_paused(struct virtio *v, unsigned index)
+{
+	struct virtio_queue *vq = v->queues[index];
+
+	lock(v);
+	if (vq->halting) {
+		vq->halting = false;
+		if (--v->halting == 0)
+			pthread_cond_broadcast(&v->all_quiet);
+	}
+	unlock(v);
+}
+
+/* On the loop's thread. */
+static void halt(void *arg)
+{
+	struct virtio_queue *vq = arg;
+	struct virtio *v = vq->v;
+	bool still;
+
+	lock(v);
+	still = !vq->halting;
+	if (!still) {
+		loop_cancel(vq->loop, &vq->enter);
+		loop_unwatch(vq->loop, &vq->watch);
+		vq->armed = false;
+		vq->halted = true;
+		virtq_pause(&vq->q, true);
+	}
+	unlock(v);
+	/* It was resumed or reset meanwhile. */
+	if (still)
+		return;
+	if (!v->type->pause || v->type->pause(v, vq->index))
+		virtio_paused(v, vq->index);
 }
 
 /* ---- the driver's side, with the device's lock held ---- */
@@ -464,6 +510,7 @@ int virtio_queue(struct virtio *v, uint16_t max, struct loop *loop, struct error
 	vq->watch = (struct loop_watch){ .fd = vq->kick, .fn = kicked, .arg = vq };
 	vq->enter = (struct loop_work){ .fn = enter, .arg = vq };
 	vq->leave = (struct loop_work){ .fn = leave, .arg = vq };
+	vq->halt = (struct loop_work){ .fn = halt, .arg = vq };
 	vq->q.fault = queue_broke;
 	vq->q.interrupt = queue_interrupts;
 	vq->q.arg = vq;
@@ -551,34 +598,93 @@ void virtio_config_changed(struct virtio *v)
 /* ---- the machine's side ---- */
 
 /*
- * What this thread serves leaves here and now; the others' threads run. A host that does not end a request (a network
- * disk's server is gone) must not keep a user from quitting.
+ * Waits until *n falls to 0, with the lock held, where `asked` tells what work each queue has to do for it: what this thread
+ * serves does it here and now; the others' threads run. A host that does not end a request (a network disk's server is
+ * gone) must not keep a user from quitting. Whether it fell.
  */
-void virtio_stop(struct virtio *v)
+static bool wait_for_queues(
+	struct virtio *v, const unsigned *n, struct loop_work *(*asked)(struct virtio_queue *vq), bool *stuck)
 {
 	struct timespec until;
-	bool quiet;
 
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += QUIET_SECONDS;
-	lock(v);
-	begin_reset(v);
 	for (unsigned i = 0; i < v->nr_queues; i++) {
 		struct virtio_queue *vq = v->queues[i];
+		struct loop_work *work = asked(vq);
 
-		if (!vq->asked || vq->loop != &v->vm->loop)
+		if (!work || vq->loop != &v->vm->loop)
 			continue;
 		unlock(v);
-		loop_cancel(vq->loop, &vq->leave);
-		leave(vq);
+		loop_cancel(vq->loop, work);
+		work->fn(work->arg);
 		lock(v);
 	}
-	while (v->leaving > 0 && !v->stuck)
-		v->stuck = pthread_cond_timedwait(&v->all_quiet, &v->transport->lock, &until) != 0 && v->leaving > 0;
-	quiet = v->leaving == 0;
+	while (*n > 0 && !*stuck)
+		*stuck = pthread_cond_timedwait(&v->all_quiet, &v->transport->lock, &until) != 0 && *n > 0;
+	return *n == 0;
+}
+
+static struct loop_work *asked_to_leave(struct virtio_queue *vq)
+{
+	return vq->asked ? &vq->leave : NULL;
+}
+
+static struct loop_work *asked_to_halt(struct virtio_queue *vq)
+{
+	return vq->halting ? &vq->halt : NULL;
+}
+
+void virtio_stop(struct virtio *v)
+{
+	bool quiet;
+
+	lock(v);
+	begin_reset(v);
+	quiet = wait_for_queues(v, &v->leaving, asked_to_leave, &v->stuck);
 	unlock(v);
 	if (!quiet)
 		vm_stop(v->vm, REASON_HOST_FAILURE, "%s: a request on the host does not end", v->transport->name);
+}
+
+bool virtio_pause(struct virtio *v)
+{
+	bool quiet, stuck = false;
+
+	lock(v);
+	(void)wait_for_queues(v, &v->leaving, asked_to_leave, &stuck);
+	for (unsigned i = 0; !stuck && i < v->nr_queues; i++) {
+		struct virtio_queue *vq = v->queues[i];
+
+		if (!vq->armed || vq->halting)
+			continue;
+		vq->halting = true;
+		v->halting++;
+		loop_post(vq->loop, &vq->halt);
+	}
+	quiet = !stuck && wait_for_queues(v, &v->halting, asked_to_halt, &stuck);
+	unlock(v);
+	if (!quiet)
+		virtio_resume(v);
+	return quiet;
+}
+
+void virtio_resume(struct virtio *v)
+{
+	lock(v);
+	for (unsigned i = 0; i < v->nr_queues; i++) {
+		struct virtio_queue *vq = v->queues[i];
+
+		if (vq->halting)
+			v->halting--;
+		vq->halting = false;
+		if (!vq->halted)
+			continue;
+		vq->halted = false;
+		virtq_pause(&vq->q, false);
+		serve_from_now(vq);
+	}
+	unlock(v);
 }
 
 void virtio_power_on(struct virtio *v)

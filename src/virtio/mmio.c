@@ -383,6 +383,16 @@ static void mmio_stop(struct device *dev)
 	virtio_stop(container_of(dev, struct mmio, dev)->v);
 }
 
+static bool mmio_pause(struct device *dev)
+{
+	return virtio_pause(container_of(dev, struct mmio, dev)->v);
+}
+
+static void mmio_resume(struct device *dev)
+{
+	virtio_resume(container_of(dev, struct mmio, dev)->v);
+}
+
 static void mmio_reset(struct device *dev)
 {
 	struct mmio *m = container_of(dev, struct mmio, dev);
@@ -432,6 +442,8 @@ const struct device_type virtio_mmio_type = {
 	.state_offset = offsetof(struct mmio, state),
 	.create = mmio_create,
 	.stop = mmio_stop,
+	.pause = mmio_pause,
+	.resume = mmio_resume,
 	.reset = mmio_reset,
 	.destroy = mmio_destroy,
 };

@@ -388,6 +388,16 @@ static void vpci_stop(struct device *dev)
 	virtio_stop(to_vpci(dev)->v);
 }
 
+static bool vpci_pause(struct device *dev)
+{
+	return virtio_pause(to_vpci(dev)->v);
+}
+
+static void vpci_resume(struct device *dev)
+{
+	virtio_resume(to_vpci(dev)->v);
+}
+
 const struct device_type virtio_pci_type = {
 	.name = "virtio-pci",
 	.drivers = "virtio-pci-modern|virtio-pci-legacy",
@@ -396,6 +406,8 @@ const struct device_type virtio_pci_type = {
 	.create = vpci_create,
 	.start = vpci_start,
 	.stop = vpci_stop,
+	.pause = vpci_pause,
+	.resume = vpci_resume,
 	.reset = vpci_reset,
 	.destroy = vpci_destroy,
 };

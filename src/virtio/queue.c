@@ -296,7 +296,7 @@ int virtq_pop(struct virtq *q, struct virtq_chain **out)
 	*out = NULL;
 	if (is_broken(q))
 		return -EINVAL;
-	if (!state->enabled)
+	if (!state->enabled || virtq_paused(q))
 		return 0;
 	rc = next_head(q, &head);
 	if (rc == 0)
@@ -329,7 +329,7 @@ bool virtq_empty(struct virtq *q)
 	unsigned head;
 	int rc;
 
-	if (is_broken(q) || !q->state->enabled)
+	if (is_broken(q) || !q->state->enabled || virtq_paused(q))
 		return true;
 	rc = next_head(q, &head);
 	if (rc < 0)
@@ -550,7 +550,7 @@ static int put_wish(struct virtq *q, bool kicks)
 
 void virtq_kicks_off(struct virtq *q)
 {
-	if (q->event_idx || !q->state->enabled || is_broken(q))
+	if (q->event_idx || !q->state->enabled || is_broken(q) || virtq_paused(q))
 		return;
 	if (put_wish(q, false) < 0)
 		virtq_break(q);
@@ -558,7 +558,7 @@ void virtq_kicks_off(struct virtq *q)
 
 bool virtq_kicks_on(struct virtq *q)
 {
-	if (!q->state->enabled || is_broken(q))
+	if (!q->state->enabled || is_broken(q) || virtq_paused(q))
 		return false;
 	if (put_wish(q, true) < 0) {
 		virtq_break(q);
@@ -567,6 +567,16 @@ bool virtq_kicks_on(struct virtq *q)
 	/* Point 4 above: the wish is visible before the ring is looked at. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return !virtq_empty(q);
+}
+
+void virtq_pause(struct virtq *q, bool on)
+{
+	__atomic_store_n(&q->paused, on, __ATOMIC_RELEASE);
+}
+
+bool virtq_paused(const struct virtq *q)
+{
+	return __atomic_load_n(&q->paused, __ATOMIC_ACQUIRE);
 }
 
 /* ---- life ---- */
@@ -587,7 +597,7 @@ int virtq_init(struct virtq *q, struct mem *mem, struct virtq_state *state, uint
 	q->state = state;
 	q->mem = mem;
 	q->max = max;
-	q->packed = q->event_idx = q->indirect = q->broken = false;
+	q->packed = q->event_idx = q->indirect = q->paused = q->broken = false;
 	q->faults = 0;
 	q->in_flight = q->fresh = q->owed = q->generation = 0;
 	pthread_mutex_init(&q->lock, NULL);
@@ -652,6 +662,7 @@ void virtq_stop(struct virtq *q)
 	pthread_mutex_lock(&q->lock);
 	q->generation++;
 	__atomic_store_n(&q->broken, false, __ATOMIC_RELAXED);
+	virtq_pause(q, false);
 	q->fresh = 0;
 	power_on(q);
 	pthread_mutex_unlock(&q->lock);

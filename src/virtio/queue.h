@@ -39,6 +39,7 @@ struct virtq {
 	struct mem *mem;
 	uint16_t max;                     /* what the device offers; at most VIRTQ_MAX */
 	bool packed, event_idx, indirect; /* negotiated; final while state->enabled */
+	bool paused;                      /* atomic: see virtq_pause() */
 	bool broken;        /* atomic: the driver broke a rule; nothing is taken any more until virtq_stop() */
 	uint64_t faults;    /* atomic: how often, over all lives */
 	unsigned in_flight; /* atomic: chains that were taken and neither pushed nor dropped */
@@ -102,6 +103,13 @@ void virtq_notify(struct virtq *q);
 
 /* Who serves it in our place has found that the driver broke a rule. From any thread, not with a lock of the queue's held. */
 void virtq_break(struct virtq *q);
+/*
+ * While it is paused it looks empty, and neither pops nor the kick calls touch the guest's memory. Chains in flight are their
+ * owners' to hold back. On the serving thread to begin; from any to end, and then the server looks at it again. A new
+ * life begins unpaused.
+ */
+void virtq_pause(struct virtq *q, bool on);
+bool virtq_paused(const struct virtq *q);
 
 /* While the server is at work it needs no kicks; hints, both. */
 void virtq_kicks_off(struct virtq *q);

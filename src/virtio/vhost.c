@@ -298,6 +298,12 @@ void virtio_vhost_quiesce(struct virtio_vhost *h, unsigned index)
 	virtio_quiet(h->v, index);
 }
 
+bool virtio_vhost_pause(struct virtio_vhost *h, unsigned index)
+{
+	virtio_vhost_take_back(h, index);
+	return true;
+}
+
 /* ---- what the back end tells ---- */
 
 static void gone(struct virtio_vhost *h)

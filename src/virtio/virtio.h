@@ -65,6 +65,12 @@ struct virtio_type {
 	 * flight outside serve().
 	 */
 	void (*quiesce)(struct virtio *v, unsigned index);
+	/*
+	 * The queue is paused, which virtq_pause() sees to: on the serving loop's thread, what the device has in flight comes to
+	 * rest, with no lock held. True: it has; false: virtio_paused() will tell. What it keeps of a driver's for an event
+	 * of its own it keeps, while virtq_paused(). NULL: nothing is in flight outside serve().
+	 */
+	bool (*pause)(struct virtio *v, unsigned index);
 	/* All queues are quiet after a reset: back to power-on. With the device's lock held. May be NULL. */
 	void (*reset)(struct virtio *v);
 };
@@ -97,11 +103,14 @@ struct virtio_queue {
 	struct loop_watch watch;
 	struct loop_work enter; /* hand_over, on that loop's thread */
 	struct loop_work leave; /* quiesce, likewise */
+	struct loop_work halt;  /* pause, likewise */
 	struct virtio *v;
 	unsigned index; /* of itself */
 	bool quiet;     /* under the device's lock: false from the begin of a reset of it until nothing is in flight */
 	bool asked;     /* likewise: to leave, and has not yet */
 	bool armed;     /* likewise: it is served: the loop watches `kick`, or it is or will be handed over */
+	bool halting;   /* likewise: to pause, and has not yet */
+	bool halted;    /* likewise: paused, and to be served on */
 	atomic_ullong kicks, interrupts; /* for statistics: how often its loop was woken, and the driver told */
 };
 
@@ -123,12 +132,13 @@ struct virtio {
 	struct virtio_queue *queues[VIRTIO_QUEUES];
 	unsigned nr_queues;
 	unsigned leaving; /* queues that are not quiet yet, under the device's lock */
+	unsigned halting; /* those that are not paused yet, likewise */
 	bool resetting;   /* a whole reset waits for them */
 	/* device.c's own */
 	bool stuck;               /* virtio_stop() has waited for it in vain, and will not again */
 	bool abandoned;           /* it never became quiet, and the machine is gone: see virtio_destroy() */
 	struct mem nowhere;       /* the guest's memory for what is abandoned */
-	pthread_cond_t all_quiet; /* with the device's lock: leaving fell to 0 */
+	pthread_cond_t all_quiet; /* with the device's lock: leaving fell to 0, or halting */
 	struct loop_work broken;  /* on vm->loop: a queue broke */
 };
 
@@ -169,6 +179,8 @@ void virtio_kick(struct virtio *v, unsigned index);
 void virtio_enter(struct virtio *v, unsigned index);
 /* See quiesce() above. From any thread, with no lock held or the serving thread's own. */
 void virtio_quiet(struct virtio *v, unsigned index);
+/* See pause() above. From any thread, with no lock held. */
+void virtio_paused(struct virtio *v, unsigned index);
 /*
  * The device changed its config space: generation, interrupt. From any thread, no lock held. A field that a driver reads
  * in more than one access (4 bytes at a time) is changed by virtio_config_set() instead, with the generation at once.
@@ -206,6 +218,9 @@ void virtio_config_write(struct virtio *v, unsigned offset, unsigned len, const 
  * machine is ended (vm_stop()). On the thread of vm->loop or while that does not run, with no lock held; idempotent.
  */
 void virtio_stop(struct virtio *v);
+/* pause() and resume(). */
+bool virtio_pause(struct virtio *v) __attribute__((warn_unused_result));
+void virtio_resume(struct virtio *v);
 void virtio_power_on(struct virtio *v); /* reset(), with the device's lock held; stopped */
 /*
  * destroy(): frees *v, stopped. False: something on the host still uses it, which has to be left as it is, the transport's

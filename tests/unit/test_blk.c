@@ -679,6 +679,39 @@ static void a_flush_waits_for_the_host(void **state)
 	bed_free(bed);
 }
 
+static void *sync_later(void *arg)
+{
+	usleep(50000);
+	atomic_store(&fault.sync_waits, false);
+	return NULL;
+}
+
+static void a_pause_waits_for_the_host(void **state)
+{
+	struct bed *bed = bed_new();
+	const uint8_t *status, *other;
+	pthread_t thread;
+	uint32_t len;
+
+	bed_start(bed);
+	atomic_store(&fault.sync_waits, true);
+	status = offer_plain(bed, 0, VIRTIO_BLK_T_FLUSH, 0, 0, 0, false);
+	while (!atomic_load(&fault.syncs))
+		usleep(1000);
+	assert_int_equal(pthread_create(&thread, NULL, sync_later, NULL), 0);
+	assert_true(virtio_pause(bed->v));
+	pthread_join(thread, NULL);
+	assert_ptr_equal(vdriver_get(&bed->driver[0], &len), status);
+	assert_int_equal(*status, VIRTIO_BLK_S_OK);
+	other = offer_plain(bed, 0, VIRTIO_BLK_T_IN, 0, DATA, 512, true);
+	usleep(20000);
+	assert_null(vdriver_get(&bed->driver[0], &len));
+	virtio_resume(bed->v);
+	assert_ptr_equal(wait_used(bed, 0), other);
+	assert_int_equal(*other, VIRTIO_BLK_S_OK);
+	bed_free(bed);
+}
+
 static void a_failed_flush(void **state)
 {
 	struct bed *bed = bed_new();
@@ -803,6 +836,7 @@ int main(void)
 		cmocka_unit_test(a_model),
 		cmocka_unit_test(errors_are_told_and_pass),
 		cmocka_unit_test(a_flush_waits_for_the_host),
+		cmocka_unit_test(a_pause_waits_for_the_host),
 		cmocka_unit_test(a_failed_flush),
 		cmocka_unit_test(writethrough),
 		cmocka_unit_test(a_reset_waits),

@@ -38,6 +38,7 @@ struct toy {
 	struct virtq_chain *kept[QUEUES][CHAINS];                   /* lock */
 	unsigned n[QUEUES];                                         /* lock */
 	bool leaving[QUEUES];                                       /* lock: asked to quiesce */
+	bool halting[QUEUES];                                       /* lock: asked to pause */
 	unsigned served[QUEUES], quiesced[QUEUES], resets, readies; /* atomic */
 	unsigned written;
 };
@@ -90,17 +91,33 @@ static void toy_serve(struct virtio *v, unsigned index)
 /* Gives all chains of a queue back, and says that it is quiet if it was asked to be. */
 static void toy_let_go(struct toy *toy, unsigned index)
 {
-	bool tell;
+	bool tell, still;
 
 	pthread_mutex_lock(&toy->lock);
 	while (toy->n[index] > 0)
 		virtq_push(toy->kept[index][--toy->n[index]], 0);
 	tell = toy->leaving[index];
-	toy->leaving[index] = false;
+	still = toy->halting[index];
+	toy->leaving[index] = toy->halting[index] = false;
 	pthread_mutex_unlock(&toy->lock);
 	virtq_notify(&toy->v.queues[index]->q);
+	if (still)
+		virtio_paused(&toy->v, index);
 	if (tell)
 		virtio_quiet(&toy->v, index);
+}
+
+static bool toy_pause(struct virtio *v, unsigned index)
+{
+	struct toy *toy = toy_of(v);
+	bool quiet;
+
+	add(&toy->quiesced[index]);
+	pthread_mutex_lock(&toy->lock);
+	quiet = toy->n[index] == 0;
+	toy->halting[index] = !quiet;
+	pthread_mutex_unlock(&toy->lock);
+	return quiet;
 }
 
 static void toy_quiesce(struct virtio *v, unsigned index)
@@ -152,6 +169,7 @@ static const struct virtio_type toy_type = {
 	.destroy = toy_destroy,
 	.serve = toy_serve,
 	.quiesce = toy_quiesce,
+	.pause = toy_pause,
 	.reset = toy_reset,
 	.ready = toy_ready,
 	.config_write = toy_config_write,
@@ -473,6 +491,85 @@ static void a_host_that_does_not_answer(void **state)
 	free(bed);
 }
 
+/* Device and rings stand still, whatever the driver or the test does; then nothing is lost. */
+static void a_pause_keeps_the_rings(void **state)
+{
+	struct bed *bed = bed_new(false);
+	uint8_t before[QUEUES * VDRIVER_RINGS];
+	pthread_t thread;
+	uint32_t len;
+
+	start(bed);
+	/* What is in flight is waited for. */
+	for (unsigned i = 0; i < QUEUES; i++) {
+		offer(bed, i);
+		WAIT(bed, kept(bed, i) == 1);
+	}
+	assert_int_equal(pthread_create(&thread, NULL, let_go_later, bed), 0);
+	assert_true(bed->dev->type->pause(bed->dev));
+	pthread_join(thread, NULL);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		assert_non_null(vdriver_get(&bed->d[i], &len));
+		offer(bed, i);
+		assert_true(virtq_empty(&bed->toy->v.queues[i]->q));
+	}
+	memcpy(before, (uint8_t *)bed->memory->host + RINGS, sizeof(before));
+	bed->toy->served[0] = bed->toy->served[1] = 0;
+	for (unsigned i = 0; i < 50; i++) {
+		/* As for an event of the device's own. */
+		toy_serve(&bed->toy->v, 0);
+		assert_false(virtq_kicks_on(&bed->toy->v.queues[0]->q));
+		turn(bed);
+		usleep(200);
+	}
+	assert_int_equal(load(&bed->toy->served[1]), 0);
+	assert_int_equal(kept(bed, 0) + kept(bed, 1), 0);
+	assert_memory_equal(before, (uint8_t *)bed->memory->host + RINGS, sizeof(before));
+	bed->dev->type->resume(bed->dev);
+	bed->dev->type->resume(bed->dev);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		WAIT(bed, kept(bed, i) == 1);
+		toy_let_go(bed->toy, i);
+		assert_non_null(vdriver_get(&bed->d[i], &len));
+	}
+	/* A reset ends it. */
+	assert_true(bed->dev->type->pause(bed->dev));
+	set(bed, VIRTIO_MMIO_STATUS, 0);
+	WAIT(bed, get(bed, VIRTIO_MMIO_STATUS) == 0);
+	start(bed);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		offer(bed, i);
+		WAIT(bed, kept(bed, i) == 1);
+		toy_let_go(bed->toy, i);
+	}
+	bed_free(bed);
+}
+
+/* The machine is told, and goes on as if nobody had asked. */
+static void a_pause_that_cannot_be(void **state)
+{
+	struct bed *bed = bed_new(false);
+	uint32_t len;
+
+	start(bed);
+	for (unsigned i = 0; i < QUEUES; i++) {
+		offer(bed, i);
+		WAIT(bed, kept(bed, i) == 1);
+	}
+	assert_false(bed->dev->type->pause(bed->dev));
+	for (unsigned i = 0; i < QUEUES; i++) {
+		toy_let_go(bed->toy, i);
+		assert_non_null(vdriver_get(&bed->d[i], &len));
+		offer(bed, i);
+		WAIT(bed, kept(bed, i) == 1);
+		toy_let_go(bed->toy, i);
+		assert_non_null(vdriver_get(&bed->d[i], &len));
+	}
+	assert_true(bed->dev->type->pause(bed->dev));
+	bed->dev->type->resume(bed->dev);
+	bed_free(bed);
+}
+
 static void config_space(void **state)
 {
 	struct bed *bed = bed_new(false);
@@ -638,6 +735,8 @@ int main(void)
 		cmocka_unit_test(reset_of_one_queue_leaves_the_other),
 		cmocka_unit_test(machine_reset_waits),
 		cmocka_unit_test(a_host_that_does_not_answer),
+		cmocka_unit_test(a_pause_keeps_the_rings),
+		cmocka_unit_test(a_pause_that_cannot_be),
 		cmocka_unit_test(config_space),
 		cmocka_unit_test(broken_queue_is_told),
 		cmocka_unit_test(doorbells_follow_queues),
