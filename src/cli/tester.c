@@ -535,6 +535,17 @@ static int cmd_reset(struct tester *t, unsigned argc, char **argv, struct error 
 	return r;
 }
 
+static int cmd_pause(struct tester *t, unsigned argc, char **argv, struct error *err)
+{
+	return machine_pause(t->machine, err);
+}
+
+static int cmd_resume(struct tester *t, unsigned argc, char **argv, struct error *err)
+{
+	machine_resume(t->machine);
+	return 0;
+}
+
 static int cmd_quit(struct tester *t, unsigned argc, char **argv, struct error *err)
 {
 	t->quit = true;
@@ -561,6 +572,8 @@ static const struct tester_command commands[] = {
 	{ "key", "HEX", "TAKEN: a key's scan codes (set 2), as it is pressed or let go", 1, 1, cmd_key },
 	{ "mouse", "DX DY BUTTONS", "TAKEN: movement in counts, right and up; buttons: 1 left, 2 right, 4 middle", 3, 3,
 		cmd_mouse },
+	{ "pause", "", "brings the machine's queues to rest", 0, 0, cmd_pause },
+	{ "resume", "", "lets them go on", 0, 0, cmd_resume },
 	{ "reset", "", "resets the machine in place", 0, 0, cmd_reset },
 	{ "help", "[COMMAND]", "the commands, or what one takes and answers", 0, 1, cmd_help },
 	{ "quit", "", "ends the program", 0, 0, cmd_quit },

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "core/say.h"
@@ -98,6 +99,7 @@ static const struct tty_key {
 	{ 'k', false, TTY_CTRL_ALT_DEL, "Ctrl-Alt-Del on the guest's keyboard" },
 	{ 'm', true, TTY_MOUSE, "then h, j, k or l: move the guest's mouse left, down, up, right; 1, 2 or 3: click" },
 	{ 'n', true, TTY_LINK, "then 0 to 9: pull the cable of that network device, or plug it in again" },
+	{ 'z', false, TTY_PAUSE, "pause the guest, or let it go on" },
 	{ 's', false, TTY_STATUS, "show how the guest is doing" },
 	{ '+', false, TTY_TAKE, "the balloon takes a sixteenth of the guest's memory" },
 	{ '-', false, TTY_GIVE, "the balloon gives a sixteenth back" },
@@ -129,7 +131,7 @@ static bool tty_key(struct tty *tty, uint8_t byte)
 	if (byte == 'a' || byte == CTRL_A)
 		return true;
 	/* What is said must not begin in the middle of the guest's line. */
-	if (byte == 'h' || byte == 's' || byte == '+' || byte == '-')
+	if (memchr("hs+-z", byte, 5))
 		say_text("\r\n", 2, 0);
 	if (byte == 'h')
 		tty_help(tty);

@@ -23,6 +23,7 @@ enum tty_action {
 	TTY_MOUSE,
 	TTY_LINK,
 	TTY_STATUS,
+	TTY_PAUSE,
 	TTY_TAKE,
 	TTY_GIVE
 };

@@ -117,6 +117,9 @@ int kvm_make_vcpus(struct kvm *kvm, unsigned n, struct error *err) __attribute__
 int kvm_start_vcpus(struct kvm *kvm, const unsigned *host_cpus, struct error *err) __attribute__((warn_unused_result));
 void kvm_join_vcpus(struct kvm *kvm);
 
+/* Before parked vCPUs go on after a pause: a guest's watchdogs are not to mind it, where its clock is KVM's. */
+void kvm_was_paused(struct kvm *kvm);
+
 /* Serves what the kernel has queued of posted writes. From any registered thread, never inside a handler. */
 void kvm_drain_posted(struct kvm *kvm);
 

@@ -254,6 +254,13 @@ int kvm_make_vcpus(struct kvm *kvm, unsigned n, struct error *err)
 	return 0;
 }
 
+void kvm_was_paused(struct kvm *kvm)
+{
+	/* Refused where a guest does not use that clock, and then it needs none of it. */
+	for (unsigned i = 0; i < kvm->nr_vcpus; i++)
+		(void)ioctl(kvm->vcpus[i].fd, KVM_KVMCLOCK_CTRL);
+}
+
 void kvm_join_vcpus(struct kvm *kvm)
 {
 	run_stop(&kvm->vm->run);

@@ -151,8 +151,8 @@ static void tell_status(struct machine *m)
 			unclaimed += __atomic_load_n(&vcpu->from.unclaimed_reads[space], __ATOMIC_RELAXED) +
 				     __atomic_load_n(&vcpu->from.unclaimed_writes[space], __ATOMIC_RELAXED);
 	}
-	tty_say(&m->tty, "up for %" PRIu64 ".%03u s, %u vCPUs, %u resets", ms / 1000, (unsigned)(ms % 1000),
-		m->kvm.nr_vcpus, m->resets);
+	tty_say(&m->tty, "%s for %" PRIu64 ".%03u s, %u vCPUs, %u resets", m->paused ? "paused, up" : "up", ms / 1000,
+		(unsigned)(ms % 1000), m->kvm.nr_vcpus, m->resets);
 	tty_say(&m->tty, "%" PRIu64 " exits to user space, %" PRIu64 " accesses that no device claimed", exits,
 		unclaimed);
 	for (unsigned i = 0; i < VM_PORTS; i++) {
@@ -202,6 +202,20 @@ static void press_balloon(struct machine *m, bool take)
 	tell_balloon(m, &want);
 }
 
+static void pause_or_resume(struct machine *m)
+{
+	struct error err = { 0 };
+
+	if (m->paused) {
+		machine_resume(m);
+		tty_say(&m->tty, "the guest goes on");
+	} else if (machine_pause(m, &err)) {
+		tty_say(&m->tty, "not paused: %s", err.text);
+	} else {
+		tty_say(&m->tty, "the guest is paused; Ctrl-A z lets it go on");
+	}
+}
+
 /* On the event loop's thread. */
 static void act(void *arg, enum tty_action action, uint8_t key)
 {
@@ -231,6 +245,9 @@ static void act(void *arg, enum tty_action action, uint8_t key)
 		break;
 	case TTY_LINK:
 		turn_link(m, key);
+		break;
+	case TTY_PAUSE:
+		pause_or_resume(m);
 		break;
 	case TTY_STATUS:
 		tell_status(m);

@@ -73,6 +73,8 @@ static void ask_to_end(struct machine *m, const char *signal)
 	}
 	ends->asked = true;
 	ends->asked_at = now_ns();
+	/* It cannot hear its button while it stands still. */
+	machine_resume(m);
 	if (!seconds)
 		vm_stop(&m->vm, REASON_QUIT, "SIG%s: ended at once, as --shutdown-timeout 0 asks", signal);
 	else if (!vm_press(&m->vm, BUTTON_POWER))

@@ -376,11 +376,50 @@ int machine_reset(struct machine *m, struct error *err)
 	if (r)
 		return r;
 	for_each_device(m, start_device);
+	m->paused = false;
 	m->resets++;
 	ends_await_boot(m);
 	debug(m, "reset %u", m->resets);
 	run_resume(&m->vm.run);
 	return 0;
+}
+
+static void resume_device(struct device *dev)
+{
+	if (dev->type->resume)
+		dev->type->resume(dev);
+}
+
+int machine_pause(struct machine *m, struct error *err)
+{
+	struct device *busy = NULL;
+
+	if (m->paused)
+		return 0;
+	m->paused = true;
+	run_park(&m->vm.run, RUN_PAUSED);
+	kvm_drain_posted(&m->kvm);
+	bus_drain(m->vm.bus);
+	list_for_each (node, &m->vm.devices) {
+		struct device *dev = container_of(node, struct device, node);
+
+		if (!busy && dev->type->pause && !dev->type->pause(dev))
+			busy = dev;
+	}
+	if (!busy)
+		return 0;
+	machine_resume(m);
+	return error_set(err, -EBUSY, "%s: a request on the host does not end", busy->name);
+}
+
+void machine_resume(struct machine *m)
+{
+	if (!m->paused)
+		return;
+	m->paused = false;
+	for_each_device(m, resume_device);
+	kvm_was_paused(&m->kvm);
+	run_resume(&m->vm.run);
 }
 
 static bool is_reset(enum run_reason reason)

@@ -54,6 +54,7 @@ struct machine {
 	void (*old_sigpipe)(int), (*old_sigxfsz)(int);
 	struct loop_work requested, entered;
 	enum run_reason ended; /* why the loop was left */
+	bool paused;           /* machine_pause() */
 	unsigned resets;
 	unsigned stages_up; /* how many stages are up */
 };
@@ -71,6 +72,13 @@ int machine_run(struct machine *machine, struct error *err);
  * again, and no vCPU runs any more. machine_run() does it by itself where a guest asks for it.
  */
 int machine_reset(struct machine *machine, struct error *err) __attribute__((warn_unused_result));
+/*
+ * On the loop's thread: vCPUs and virtio queues come to rest, and no device touches the guest's memory; clocks go on, as for
+ * a process that was stopped. 0, or -EBUSY with a line in `err`: it runs on. Paused already, or not, is fine with both; a
+ * reset resumes.
+ */
+int machine_pause(struct machine *machine, struct error *err) __attribute__((warn_unused_result));
+void machine_resume(struct machine *machine);
 void machine_down(struct machine *machine);
 
 /* One line to the user while the guest runs; lost where nobody reads, since the event loop must not wait. */

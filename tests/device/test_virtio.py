@@ -235,6 +235,31 @@ def test_machine_reset():
         assert len(rng.exchange(0, [], [8])) == 8
 
 
+def test_pause():
+    for machine, rng in each():
+        for kind in kinds(rng):
+            rng.start(**kind)
+            rng.exchange(0, [], [8])
+            machine.command("pause")
+            machine.command("pause")
+            queue = rng.queues[0]
+            ids = {queue.add([], [(rng.alloc(16), 16)]) for _ in range(3)}
+            rng.t.notify(0)
+            before = machine.mem_read(rng.memory, 0x4000)
+            for _ in range(20):
+                assert queue.get() is None
+            assert machine.mem_read(rng.memory, 0x4000) == before
+            machine.command("resume")
+            assert {rng.wait(0)[0] for _ in ids} == ids
+            # A reset of the machine ends it too.
+            machine.command("pause")
+            machine.reset()
+            rng.t.wake()
+            rng = Driver(transport(machine, "rng0"))
+            rng.start(**kind)
+            assert len(rng.exchange(0, [], [8])) == 8
+
+
 def test_at_random():
     """Register accesses of any kind, with memory full of what may be rings. It must live, and serve a driver afterwards."""
     for machine, rng in each():
