@@ -200,6 +200,11 @@ static void toy_quiesce(struct virtio *v, unsigned index)
 	virtio_vhost_quiesce(&toy_of(v)->vhost, index);
 }
 
+static bool toy_pause(struct virtio *v, unsigned index)
+{
+	return virtio_vhost_pause(&toy_of(v)->vhost, index);
+}
+
 static void toy_config_write(struct virtio *v, unsigned offset, unsigned len, const uint8_t *bytes)
 {
 	virtio_vhost_config_write(&toy_of(v)->vhost, offset, len, bytes);
@@ -221,6 +226,7 @@ static const struct virtio_type toy_type = {
 	.hand_over = toy_hand_over,
 	.serve = toy_serve,
 	.quiesce = toy_quiesce,
+	.pause = toy_pause,
 	.config_write = toy_config_write,
 };
 
@@ -475,6 +481,51 @@ static void test_changes_hands(void **state)
 	changes_hands_with(PACKED | EVENT);
 }
 
+/* A pause takes it back too, and nobody serves it; afterwards it stands where it stood. */
+static void pauses_with(uint64_t features, bool ours)
+{
+	struct far f = fresh;
+	struct bed *bed = begin(&f, features);
+
+	if (ours)
+		on_worker(bed, take_over);
+	for (unsigned round = 0; round < 30; round++) {
+		offer(bed, 7);
+		if (ours)
+			virtio_kick(bed->v, 1);
+		else
+			answer(&f.q);
+		collect(bed, 7);
+		assert_true(virtio_pause(bed->v));
+		assert_false(f.running);
+		offer(bed, 6);
+		virtio_kick(bed->v, 1);
+		sync_worker(bed);
+		assert_int_equal(got(bed), 0);
+		virtio_resume(bed->v);
+		sync_worker(bed);
+		if (!ours) {
+			assert_true(f.running);
+			assert_true(kicked(&f));
+			answer(&f.q);
+		}
+		collect(bed, 6);
+	}
+	assert_true(virtio_pause(bed->v));
+	reset(bed);
+	end(bed, &f);
+}
+
+static void test_pauses(void **state)
+{
+	for (unsigned ours = 0; ours < 2; ours++) {
+		pauses_with(0, ours);
+		pauses_with(EVENT, ours);
+		pauses_with(PACKED, ours);
+		pauses_with(PACKED | EVENT, ours);
+	}
+}
+
 /* What was signalled and not seen when a ring is taken back is told all the same. */
 static void test_last_call(void **state)
 {
@@ -719,6 +770,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_offered),
 		cmocka_unit_test(test_served),
 		cmocka_unit_test(test_changes_hands),
+		cmocka_unit_test(test_pauses),
 		cmocka_unit_test(test_last_call),
 		cmocka_unit_test(test_start_fails),
 		cmocka_unit_test(test_ring_is_nowhere),
