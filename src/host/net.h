@@ -14,6 +14,7 @@
 #include <sys/uio.h>
 
 #include "core/error.h"
+#include "host/child.h"
 
 #define NET_PAIRS 8
 /* The longest frame: 65,535 bytes of IP, its Ethernet header, a tag of 802.1Q. */
@@ -55,6 +56,11 @@ struct net_ops {
 	int (*attach)(struct net_backend *b, unsigned pair, bool on);
 	/* TUN_F_*: what frames that come may leave undone. From any thread. NULL where `vnet` is false. */
 	int (*offloads)(struct net_backend *b, unsigned tun);
+	/*
+	 * Once it is gone: how that came, for the user, in a text such as "killed by signal 9 (Killed)". False: nothing is known.
+	 * May wait a second. NULL: nothing ever is.
+	 */
+	bool (*why)(struct net_backend *b, char how[CHILD_HOW]);
 	void (*close)(struct net_backend *b); /* frees */
 };
 

@@ -53,12 +53,16 @@ static void tell_link(struct net *net)
 static void back_end_gone(struct net_pair *p)
 {
 	struct net *net = p->net;
+	char how[CHILD_HOW];
+	bool known;
 
 	p->blocked = false;
 	if (__atomic_exchange_n(&net->gone, true, __ATOMIC_RELAXED))
 		return;
-	say(0, "%s: %s is gone: the guest's link is down", net->name, net->host->name);
 	tell_link(net);
+	known = net->host->ops->why && net->host->ops->why(net->host, how);
+	say(0, "%s: %s is gone%s%s: the guest's link is down", net->name, net->host->name, known ? ", " : "",
+		known ? how : "");
 }
 
 /* ---- what is waited for ---- */

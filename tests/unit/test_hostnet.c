@@ -8,6 +8,7 @@
 #include <linux/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -284,6 +285,32 @@ static void a_tap_is_made_and_used(void **state)
 
 /* ---- passt ---- */
 
+/* By somebody else's hand, in the middle of it all. */
+static void passt_dies(struct net_backend *b)
+{
+	struct pollfd pfd = { .fd = b->fds[0], .events = POLLIN };
+	char path[64], how[CHILD_HOW];
+	const uint8_t *frame;
+	pid_t pid = 0;
+	FILE *file;
+	ssize_t n;
+
+	/* Our only child. */
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+	file = fopen(path, "re");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%d", &pid), 1);
+	fclose(file);
+	kill(pid, SIGKILL);
+	do {
+		poll(&pfd, 1, 100);
+		n = b->ops->receive(b, 0, &frame);
+	} while (n > 0 || n == -EAGAIN);
+	assert_int_equal(n, -EPIPE);
+	assert_true(b->ops->why(b, how));
+	assert_string_equal(how, "killed by signal 9 (Killed)");
+}
+
 static void passt_comes_and_goes(void **state)
 {
 	struct net_config config = { .kind = NET_USER };
@@ -320,6 +347,7 @@ static void passt_comes_and_goes(void **state)
 	assert_int_equal(n, sizeof(arp));
 	assert_int_equal(frame[12] << 8 | frame[13], 0x0806);
 	assert_int_equal(frame[21], 2);
+	passt_dies(b);
 	net_close(b);
 	config.tcp = "28080,28080"; /* which passt refuses by itself, and says so */
 	assert_true(net_open(&config, "net0", &b, &err) < 0);

@@ -103,7 +103,13 @@ static void fake_close(struct net_backend *b)
 {
 }
 
-static const struct net_ops fake_ops = { fake_receive, fake_send, NULL, fake_attach, fake_offloads, fake_close };
+static const struct net_ops fake_ops = {
+	.receive = fake_receive,
+	.send = fake_send,
+	.attach = fake_attach,
+	.offloads = fake_offloads,
+	.close = fake_close,
+};
 
 static void used(struct virtio *v, unsigned index)
 {
