@@ -50,6 +50,9 @@ struct guest_config {
 	const char *initrd;   /* NULL: none */
 	const char *params;   /* appended to the defaults; NULL: none */
 	bool no_default_params;
+	const char *root_params; /* a default of the command line: where the kernel's root is; NULL: nothing */
+	const char *root_needs;  /* with those: a text that a kernel which can mount it by itself has in it */
+	const char *root_note;   /* for the user, where it has not, and there is no initrd */
 	enum kernel_cache_use kernel_cache; /* of kernels that are unpacked on the host */
 	const char *boot;      /* the way to start the kernel, by the name that arch.check() knows; NULL: the best */
 	uint64_t ram;          /* bytes */
@@ -84,6 +87,7 @@ struct board_info {
 	uint64_t entry;                        /* guest-physical address of the first instruction */
 	uint64_t firmware_base, firmware_size; /* size 0: none, and then there is a kernel */
 	const char *cmdline;
+	bool rootless;             /* nobody can mount that root: see root_needs in guest_config */
 	const struct pci_bus *pci; /* NULL: this machine has none */
 };
 

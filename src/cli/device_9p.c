@@ -8,8 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cli/devices.h"
-#include "virtio/p9.h"
+#include "cli/device_9p.h"
 
 enum { KEY_RO, KEY_CHOWN };
 
@@ -48,14 +47,14 @@ static int check_folder(const char *path, struct error *err)
 	return 0;
 }
 
-static int p9_parse(const struct device_value *value, const struct machine_config *m, void **config, struct error *err)
+int device_9p_make(const char *path, const char *tag, bool ro, const char *chown, struct virtio_p9_options **out,
+	struct error *err)
 {
-	const char *chown = value->keys[KEY_CHOWN];
 	struct virtio_p9_options *options;
-	int r = check_folder(value->words[0], err);
+	int r = check_folder(path, err);
 
 	if (r == 0)
-		r = check_tag(value->words[1], err);
+		r = check_tag(tag, err);
 	if (r)
 		return r;
 	if (chown && strcmp(chown, "strict") != 0 && strcmp(chown, "ignore") != 0)
@@ -63,12 +62,22 @@ static int p9_parse(const struct device_value *value, const struct machine_confi
 	options = calloc(1, sizeof(*options));
 	if (!options)
 		return error_set(err, -ENOMEM, "no memory for the devices");
-	options->folder.path = value->words[0];
-	options->folder.ro = value->keys[KEY_RO];
+	options->folder.path = path;
+	options->folder.ro = ro;
 	options->folder.lax = chown && strcmp(chown, "ignore") == 0;
-	options->tag = value->words[1];
-	*config = options;
+	options->tag = tag;
+	*out = options;
 	return 0;
+}
+
+static int p9_parse(const struct device_value *value, const struct machine_config *m, void **config, struct error *err)
+{
+	struct virtio_p9_options *options;
+	int r = device_9p_make(
+		value->words[0], value->words[1], value->keys[KEY_RO], value->keys[KEY_CHOWN], &options, err);
+
+	*config = r ? NULL : options;
+	return r;
 }
 
 /* The guest mounts by the tag, so it has to tell folders apart. */

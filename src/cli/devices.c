@@ -251,9 +251,11 @@ static int make(const struct devices *d, struct device_made *made, struct guest_
 		return error_set(err, -ENOMEM, "no memory for the devices");
 	}
 	device->transport = DEFAULT_TRANSPORT;
-	device->config.type = o->type;
 	device->option = made->label;
 	r = take_apart(o, made->text, &value, &transport, err);
+	if (r == 0 && o->instead && o->instead(&value))
+		made->option = o = o->instead(&value);
+	device->config.type = o->type;
 	if (r == 0 && (transport || d->transport))
 		r = parse_transport(transport ? transport : d->transport, &device->transport, err);
 	if (r == 0)
@@ -276,30 +278,38 @@ static void unmake(struct device_made *made)
 	memset(made, 0, sizeof(*made));
 }
 
-/* Of the kind there are `n` already, the last of all so far. */
-static int check_beside(const struct devices *d, const struct device_made *made, unsigned n, struct error *err)
+static int check_beside(const struct devices *d, const struct device_made *made, struct error *err)
 {
 	int r = 0;
 
-	for (unsigned i = d->n - n; r == 0 && made->option->beside && i < d->n; i++)
-		r = made->option->beside(made->config, d->made[i].config, err);
+	for (unsigned i = 0; r == 0 && made->option->beside && i < d->n; i++) {
+		if (d->made[i].option->type == made->option->type)
+			r = made->option->beside(made->config, d->made[i].config, err);
+	}
 	return r ? error_prefix(err, r, "%.300s", made->label) : 0;
 }
 
-static int make_kind(struct devices *d, unsigned kind, const struct machine_config *m, struct error *err)
+/* How many there are already that are called so. */
+static unsigned number_of(const struct devices *d, const char *device)
 {
-	const struct device_option *o = d->table[kind];
-	unsigned number = 0;
+	unsigned n = 0;
 
+	for (unsigned i = 0; i < d->n; i++)
+		n += strcmp(d->made[i].option->device, device) == 0;
+	return n;
+}
+
+static int make_kind(struct devices *d, unsigned kind, struct machine_config *m, struct error *err)
+{
 	for (unsigned i = 0; i < d->given[kind].n; i++) {
 		struct device_made *made = &d->made[d->n];
 		struct guest_virtio *device = &d->list[d->n];
 		int r;
 
-		made->option = o;
+		made->option = d->table[kind];
 		r = make(d, made, device, m, d->given[kind].text[i], err);
 		if (r == 0)
-			r = check_beside(d, made, number, err);
+			r = check_beside(d, made, err);
 		if (r < 0) {
 			unmake(made);
 			return r;
@@ -309,7 +319,10 @@ static int make_kind(struct devices *d, unsigned kind, const struct machine_conf
 			memset(device, 0, sizeof(*device));
 			continue;
 		}
-		snprintf(device->name, sizeof(device->name), "%s%u", o->device, number++);
+		snprintf(device->name, sizeof(device->name), "%s%u", made->option->device,
+			number_of(d, made->option->device));
+		if (made->option->apply)
+			made->option->apply(made->config, m);
 		d->n++;
 	}
 	return 0;

@@ -44,8 +44,15 @@ struct device_option {
 	int (*parse)(
 		const struct device_value *value, const struct machine_config *m, void **config, struct error *err);
 	void (*release)(void *config);
-	/* Whether it can be beside one of its kind that was given earlier: 0, or -errno with a line. NULL: it can. */
+	/* Whether it can be beside one of its type that was given earlier: 0, or -errno with a line. NULL: it can. */
 	int (*beside)(const void *config, const void *earlier, struct error *err);
+	/*
+	 * What it was given may be a thing that another device serves: the option that parses it, with the same words and keys,
+	 * and is in no table. NULL, or a result of it: this one.
+	 */
+	const struct device_option *(*instead)(const struct device_value *value);
+	/* What it says of the machine itself. NULL: nothing. */
+	void (*apply)(const void *config, struct machine_config *m);
 };
 
 /* Those that have a file of their own. */

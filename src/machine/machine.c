@@ -232,6 +232,8 @@ static int load_up(struct machine *m, struct error *err)
 			info.cache_path);
 	if (info.cache_note)
 		debug(m, "no cache of unpacked kernels: %s", info.cache_note);
+	if (info.rootless)
+		machine_tell(m, "%s", m->config.guest.root_note);
 	if (info.boot_text)
 		debug(m, "entering the kernel by %s", info.boot_text);
 	return 0;

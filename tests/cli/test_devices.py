@@ -152,7 +152,6 @@ def test_disks():
 
 
 def test_files_that_are_no_disks():
-    refuse(dry("-d", DIR), USAGE, DIR, "a directory")
     refuse(dry("-d", "/dev/null"), USAGE, "/dev/null", "neither a file nor a block device")
     refuse(dry("-d", DIR + "/none"), USAGE, DIR + "/none", "No such file")
     refuse(dry("-d", image("empty", 0)), USAGE, "empty: it has no bytes")
@@ -208,6 +207,39 @@ def test_words_of_disks():
         refuse(dry("-d", path + ",queues=" + queues), USAGE, "queues", "needs a value" if not queues else "1 to 8")
     refuse(dry("-d", path + ",serial=123456789012345678901"), USAGE, "serial", "longer than 20")
     assert machine("-d", path + ",serial=12345678901234567890,queues=8")["virtio"]
+
+
+def test_a_folder_as_the_root():
+    folder, other = (os.path.join(DIR, name) for name in ("root", "other"))
+    for path in (folder, other):
+        os.mkdir(path)
+    got = machine("-d", folder, "-p", "quiet", "--9p", other + ",share", "-i", KERNEL)
+    assert [(v["name"], v["type"]) for v in got["virtio"]] == [("root0", "9p"), ("9p0", "9p")]
+    where = "root=/dev/root rootfstype=9p rootflags=trans=virtio,version=9p2000.L "
+    assert got["cmdline"].endswith(where + "rw quiet"), got["cmdline"]
+    assert machine("-d", folder + ",ro", "-i", KERNEL)["cmdline"].endswith(where + "ro")
+    assert machine("-d", folder, "--no-default-params")["cmdline"] == ""
+    refuse(dry("-d", folder, "-d", other), USAGE, other, f"the guest's root is the folder '{folder}' already")
+    refuse(dry("-d", folder, "--9p", other + ",/dev/root"), USAGE, "the tag '/dev/root' is that of", folder)
+    for key in ("direct", "serial=x", "queues=2", "format=raw"):
+        refuse(dry("-d", f"{folder},{key}"), USAGE, f"'{key.split('=')[0]}' is for a disk", folder)
+    refuse(dry("-d", folder + ",chown=x"), USAGE, "strict or ignore")
+    refuse(dry("-d", image("disk"), "-d", image("disk2") + ",chown=ignore"), USAGE, "'chown' is for a folder")
+    result = subprocess.run([TRAPLINE, "run", "--firmware", KERNEL, "-d", folder, "--dry-run"], capture_output=True, text=True,
+                            stdin=subprocess.DEVNULL, timeout=60, check=False)
+    refuse(result, USAGE, "not with --firmware", "--9p DIR,TAG")
+
+
+def test_a_kernel_that_cannot_mount_its_root():
+    folder = os.path.join(DIR, "rooted")
+    os.mkdir(folder)
+    able = flat.write(os.path.join(DIR, "able"), flat.POWER_OFF + b"version=9p2000.L")
+    for kernel, args, told in ((KERNEL, [], True), (KERNEL, ["-i", KERNEL], False), (able, [], False),
+                               (KERNEL, ["-p", "root=/dev/vda"], False), (KERNEL, ["--no-default-params"], False)):
+        result = subprocess.run([TRAPLINE, "run", "-k", kernel, "-d", folder, "--dry-run", *args], capture_output=True,
+                                text=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
+        assert result.returncode == 0, result.stderr
+        assert ("no 9P of its own" in result.stderr) == told, (kernel, args, result.stderr)
 
 
 def test_networks():

@@ -55,12 +55,52 @@ static int pair_parse(
 	return 0;
 }
 
-static const struct device_option thing_option = { 't', "thing", "FILE[,KEY]...", "a thing", "thing", 1, false,
-	&thing_type, thing_keys, thing_parse, thing_release };
 static const struct device_option bare_option = { 0, "bare", "KEY", "nothing to say", "bare", 0, true, &thing_type,
 	NULL, bare_parse, NULL };
 static const struct device_option pair_option = { 0, "pair", "DIR,TAG", "two words", "pair", 2, false, &thing_type,
 	NULL, pair_parse, NULL };
+/* What it is given decides what it is. */
+static const struct virtio_type other_type = { .name = "other" };
+
+static void other_apply(const void *config, struct machine_config *m)
+{
+	m->name = "applied";
+}
+
+static int other_beside(const void *config, const void *earlier, struct error *err)
+{
+	return error_set(err, -EEXIST, "one is enough");
+}
+
+static const struct device_option other_option = {
+	.device = "other",
+	.words = 1,
+	.type = &other_type,
+	.keys = thing_keys,
+	.parse = thing_parse,
+	.release = thing_release,
+	.beside = other_beside,
+	.apply = other_apply,
+};
+
+static const struct device_option *thing_instead(const struct device_value *value)
+{
+	return strncmp(value->words[0], "other", 5) == 0 ? &other_option : NULL;
+}
+
+static const struct device_option thing_option = {
+	.letter = 't',
+	.name = "thing",
+	.value = "FILE[,KEY]...",
+	.help = "a thing",
+	.device = "thing",
+	.words = 1,
+	.type = &thing_type,
+	.keys = thing_keys,
+	.parse = thing_parse,
+	.release = thing_release,
+	.instead = thing_instead,
+};
 static const struct device_option *const table[] = { &thing_option, &bare_option, &pair_option, NULL };
 
 struct bed {
@@ -141,6 +181,29 @@ static void values(void **state)
 	devices_free(&bed.d);
 }
 
+static void what_it_is_decides(void **state)
+{
+	struct bed bed;
+
+	released = 0;
+	assert_int_equal(CONFIGURE(&bed, "-t", "a", "-t", "other,ro", "-t", "b"), 0);
+	assert_string_equal(bed.m.guest.virtio[0].name, "thing0");
+	assert_string_equal(bed.m.guest.virtio[1].name, "other0");
+	assert_string_equal(bed.m.guest.virtio[2].name, "thing1");
+	assert_ptr_equal(bed.m.guest.virtio[1].config.type, &other_type);
+	assert_string_equal(text_of(&bed, 1), "other|ro|-|-");
+	assert_string_equal(bed.m.guest.virtio[1].option, "--thing other,ro");
+	assert_string_equal(bed.m.name, "applied");
+	devices_free(&bed.d);
+	assert_int_equal(released, 3);
+	assert_int_equal(CONFIGURE(&bed, "-t", "other1", "-t", "a", "-t", "other2"), -EEXIST);
+	assert_string_equal(bed.err.text, "--thing other2: one is enough");
+	devices_free(&bed.d);
+	assert_int_equal(CONFIGURE(&bed, "-t", "a"), 0);
+	assert_null(bed.m.name);
+	devices_free(&bed.d);
+}
+
 static void transport(void **state)
 {
 	static const struct {
@@ -206,7 +269,7 @@ static void refusals(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(names_and_order), cmocka_unit_test(values),
-		cmocka_unit_test(transport), cmocka_unit_test(refusals) };
+		cmocka_unit_test(what_it_is_decides), cmocka_unit_test(transport), cmocka_unit_test(refusals) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

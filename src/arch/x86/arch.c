@@ -167,6 +167,12 @@ static int create(struct vm *vm, const struct guest_config *config, struct board
 	return 0;
 }
 
+/* One more word, which fits. Returns the new length. */
+static size_t add_word(struct board *board, size_t n, const char *word)
+{
+	return n + (size_t)snprintf(board->cmdline + n, sizeof(board->cmdline) - n, "%s%s", n ? " " : "", word);
+}
+
 /* Words in their order with a space between; the user's text as it is. */
 static int join_cmdline(struct board *board, struct error *err)
 {
@@ -174,15 +180,16 @@ static int join_cmdline(struct board *board, struct error *err)
 	size_t n = 0, max = sizeof(board->cmdline) - 1, len = config->params ? strlen(config->params) : 0;
 
 	for (size_t i = 0; !config->no_default_params && i < sizeof(default_params) / sizeof(default_params[0]); i++)
-		n += (size_t)snprintf(
-			board->cmdline + n, sizeof(board->cmdline) - n, "%s%s", n ? " " : "", default_params[i]);
+		n = add_word(board, n, default_params[i]);
+	if (config->root_params && !config->no_default_params)
+		n = add_word(board, n, config->root_params);
 	if (len > max - n - 1) {
 		err->status = STATUS_USAGE;
 		return error_set(
 			err, -E2BIG, "-p: %zu bytes of command line are too many: at most %zu", n + 1 + len, max);
 	}
 	if (len)
-		snprintf(board->cmdline + n, sizeof(board->cmdline) - n, "%s%s", n ? " " : "", config->params);
+		add_word(board, n, config->params);
 	return 0;
 }
 
@@ -200,6 +207,18 @@ static int open_images(struct board *board, struct error *err)
 	return r;
 }
 
+/* Whether there is nobody who could mount the root that the command line names: no initrd, nor the kernel. */
+static bool is_rootless(struct board *board)
+{
+	const struct guest_config *config = &board->config;
+
+	if (!config->root_needs || config->initrd || config->no_default_params)
+		return false;
+	if (config->params && strstr(config->params, "root="))
+		return false;
+	return !boot_holds(&board->boot, &board->vm->mem, config->root_needs);
+}
+
 static int load_kernel(struct board *board, struct error *err)
 {
 	struct memory_range map[LAYOUT_MAP_RANGES];
@@ -213,6 +232,8 @@ static int load_kernel(struct board *board, struct error *err)
 
 	if (r == 0 && board->config.kernel)
 		r = boot_load(&board->boot, &board->vm->mem, &config, &board->entry, err);
+	if (r == 0 && board->config.kernel && !board->loaded)
+		board->rootless = is_rootless(board);
 	board->loaded = true;
 	return r;
 }
@@ -254,6 +275,7 @@ static void info(struct board *board, struct board_info *info)
 		.own_kaslr = kernel->way == BOOT_BZIMAGE64 || kernel->way == BOOT_BZIMAGE32,
 		.entry = kernel->entry,
 		.cmdline = board->cmdline,
+		.rootless = board->rootless,
 		.pci = board->pci,
 	};
 }

@@ -26,7 +26,8 @@ struct board {
 	struct firmware firmware; /* instead of a kernel */
 	struct boot_entry entry;
 	struct keeper *keeper;
-	bool loaded; /* at least once: RAM may hold what an earlier life wrote */
+	bool rootless; /* see struct board_info */
+	bool loaded;   /* at least once: RAM may hold what an earlier life wrote */
 
 	struct kvm_cpuid2 *supported;
 	struct chip_state *chips;

@@ -392,3 +392,20 @@ int boot_load(struct boot *boot, struct mem *mem, const struct boot_config *conf
 		return error_set(err, r, "the guest has no RAM for the boot data");
 	return 0;
 }
+
+bool boot_holds(const struct boot *boot, struct mem *mem, const char *text)
+{
+	const struct kernel *kernel = &boot->kernel;
+	bool found = kernel->way == BOOT_BZIMAGE64 || kernel->way == BOOT_BZIMAGE32;
+
+	for (unsigned i = 0; !found && i < kernel->nr_segments; i++) {
+		const struct kernel_segment *segment = &kernel->segments[i];
+		struct mem_ref ref;
+
+		if (mem_map(mem, segment->gpa, segment->file_size, false, &ref))
+			continue;
+		found = memmem(ref.host, segment->file_size, text, strlen(text));
+		mem_unmap(&ref);
+	}
+	return found;
+}

@@ -63,5 +63,10 @@ void boot_close(struct boot *boot);
  */
 int boot_load(struct boot *boot, struct mem *mem, const struct boot_config *config, struct boot_entry *entry,
 	struct error *err) __attribute__((warn_unused_result));
+/*
+ * Whether the kernel that boot_load() has just loaded has this text in it. True also where nobody knows: it unpacks itself in
+ * the guest.
+ */
+bool boot_holds(const struct boot *boot, struct mem *mem, const char *text);
 
 #endif
