@@ -14,7 +14,12 @@
  * receive interrupt is on, OUT2 lets it through, which no probe does, and the FIFO is on, for to switch that on empties
  * it and Linux does so last; when the interrupt was on for longer than a probe or such a moment takes, where OUT2 gates
  * nothing or there is no FIFO; or when it has looked for input again and again with nothing written in between, as
- * firmware does: then until the next driver sets the FIFO up.
+ * firmware does: then until the next driver sets the FIFO up. A driver that has raised RTS and lets it fall while its
+ * interrupt is on wants no more for now, as on a cable whose other end has its CTS there.
+ *
+ * Nor does input come faster than a guest can live with. A driver reads on for as long as it finds something, in its
+ * interrupt, and what it has read is lost if nobody comes to take it from the driver; a line that is never empty would have it
+ * stay there. So after a FIFO's worth the line is quiet for as long as that took to be read: half of a vCPU is left.
  */
 #include "dev/serial.h"
 
@@ -28,7 +33,8 @@
 
 #define SERIAL_LISTEN_NS   (NSEC_PER_SEC / 10) /* without OUT2 and FIFO to tell: the receive interrupt is on for good */
 #define SERIAL_PATIENCE_NS (NSEC_PER_SEC / 5)
-#define SERIAL_POLLS       16 /* reads of LSR in a row: more than a driver that sends makes */
+#define SERIAL_QUIET_NS    (NSEC_PER_SEC / 100) /* at most, between bursts of input */
+#define SERIAL_POLLS       16                   /* reads of LSR in a row: more than a driver that sends makes */
 
 struct serial {
 	struct device dev;
@@ -37,11 +43,15 @@ struct serial {
 	struct uart16550 uart;
 	struct chardev *chardev;
 	struct timer timeout; /* the chip's */
-	struct timer listen;
+	struct timer listen, quiet;
 	/* Not the guest's to see, and not worth saving: at worst, input comes a moment sooner. */
 	uint64_t listen_at; /* clock ns from when IER means it; CLOCK_NEVER: receive interrupt off */
 	unsigned polls;
 	bool polled;     /* there were SERIAL_POLLS of them */
+	bool rts;        /* the driver has raised it, since it set the FIFO up */
+	unsigned burst;  /* bytes of input since `burst_at`, ns, without an end of what there was */
+	bool burst_over; /* there was no more input: the next begins one */
+	uint64_t burst_at, quiet_until;
 	unsigned urgent; /* what goes before all input: 2, a break and then the key; 1, the key; 0, nothing */
 	uint8_t urgent_key;
 	uint64_t blocked_at; /* clock ns from when the reader is behind; CLOCK_NEVER: it is not */
@@ -111,16 +121,42 @@ static bool serial_listens(struct serial *serial)
 {
 	if (serial->uart.state.mcr & UART_MCR_RTS || serial->polled)
 		return true;
+	if (serial->rts)
+		return false;
 	if (serial->listen_at == CLOCK_NEVER)
 		return false;
 	return serial_now(serial) >= serial->listen_at;
+}
+
+/* How many bytes of input may follow those before; 0: none for now, and what tells when is on its way. */
+static unsigned serial_burst(struct serial *serial)
+{
+	uint64_t now = serial_now(serial), took = now - serial->burst_at;
+
+	if (now < serial->quiet_until)
+		return 0;
+	if (serial->burst_over) {
+		serial->burst = 0;
+		serial->burst_over = false;
+	}
+	if (serial->burst < UART_FIFO)
+		return UART_FIFO - serial->burst;
+	/* The last read comes here too. */
+	if (serial->uart.state.rx_len)
+		return 0;
+	serial->burst = 0;
+	serial->quiet_until = now + (took < SERIAL_QUIET_NS ? took : SERIAL_QUIET_NS);
+	if (serial->quiet_until == now)
+		return UART_FIFO;
+	timer_arm(&serial->quiet, serial->quiet_until);
+	return 0;
 }
 
 /* With the device's lock held: moves input to the chip, as much as it takes. */
 static void serial_fill(struct serial *serial)
 {
 	uint8_t bytes[UART_FIFO];
-	unsigned room;
+	unsigned room, more;
 	size_t n;
 
 	for (; serial->urgent && uart16550_room(&serial->uart); serial->urgent--) {
@@ -132,7 +168,15 @@ static void serial_fill(struct serial *serial)
 	room = serial->urgent ? 0 : uart16550_room(&serial->uart);
 	if (!serial->chardev || !room || !serial_listens(serial))
 		return;
+	more = serial_burst(serial);
+	room = room < more ? room : more;
+	if (!room)
+		return;
 	n = chardev_get(serial->chardev, bytes, room);
+	if (n && !serial->burst)
+		serial->burst_at = serial_now(serial);
+	serial->burst += (unsigned)n;
+	serial->burst_over = n < room;
 	for (size_t i = 0; i < n; i++)
 		uart16550_receive(&serial->uart, bytes[i], 0);
 }
@@ -150,7 +194,9 @@ static void serial_watch(struct serial *serial, const struct trap *trap)
 	else if (looks && ++serial->polls == SERIAL_POLLS)
 		serial->polled = true;
 	if (trap->write && trap->offset == UART_IIR_FCR)
-		serial->polled = false;
+		serial->polled = serial->rts = false;
+	if (state->mcr & UART_MCR_RTS)
+		serial->rts = true;
 	if (!(state->ier & UART_IER_RX) || (gates && !(state->mcr & UART_MCR_OUT2))) {
 		serial->listen_at = CLOCK_NEVER;
 	} else if (gates && state->fcr & UART_FCR_ENABLE) {
@@ -217,7 +263,7 @@ static void serial_timeout(void *arg)
 	uart16550_tick(&serial->uart);
 }
 
-static void serial_listen(void *arg)
+static void serial_go_on(void *arg)
 {
 	serial_fill(arg);
 }
@@ -235,7 +281,8 @@ static int serial_create(struct vm *vm, const char *name, const void *config, st
 	uart16550_init(
 		&serial->uart, &serial_ops, serial, c->clock_hz ? c->clock_hz : SERIAL_CLOCK_HZ, c->out2_gates_irq);
 	timer_init(&serial->timeout, &vm->clock, serial_timeout, serial, &serial->dev.lock);
-	timer_init(&serial->listen, &vm->clock, serial_listen, serial, &serial->dev.lock);
+	timer_init(&serial->listen, &vm->clock, serial_go_on, serial, &serial->dev.lock);
+	timer_init(&serial->quiet, &vm->clock, serial_go_on, serial, &serial->dev.lock);
 	serial->listen_at = serial->blocked_at = CLOCK_NEVER;
 	serial->chardev = c->chardev ? c->chardev : vm->ports[c->line];
 	if (serial->chardev) {
@@ -255,8 +302,8 @@ static void serial_reset(struct device *dev)
 	struct serial *serial = container_of(dev, struct serial, dev);
 
 	serial->listen_at = serial->blocked_at = CLOCK_NEVER;
-	serial->polls = serial->urgent = 0;
-	serial->polled = false;
+	serial->polls = serial->urgent = serial->burst = 0;
+	serial->polled = serial->rts = false;
 	uart16550_sync(&serial->uart);
 }
 
@@ -282,6 +329,7 @@ static void serial_destroy(struct device *dev)
 	}
 	timer_cancel(&serial->timeout);
 	timer_cancel(&serial->listen);
+	timer_cancel(&serial->quiet);
 	device_fini(dev);
 	free(serial);
 }

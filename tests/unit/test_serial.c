@@ -205,6 +205,89 @@ static void test_serial_firmware(void **state)
 	line_free(rig, &chardev);
 }
 
+/* A driver that reads on for as long as there is something comes to an end, and has time for what it read. */
+static void test_serial_bursts(void **state)
+{
+	const uint64_t step = 10000;
+	struct chardev chardev;
+	struct rig *rig = line_rig(&chardev, -1);
+	unsigned got = 0, bursts = 0;
+	char text[200];
+
+	for (unsigned i = 0; i < sizeof(text); i++)
+		text[i] = (char)('a' + i % 26);
+	rig_write(rig, 0, UART_IIR_FCR, 1, 0x07);
+	rig_write(rig, 0, UART_IER, 1, UART_IER_RX);
+	rig_write(rig, 0, UART_MCR, 1, UART_MCR_RTS);
+	assert_int_equal(chardev_feed(&chardev, (uint8_t *)text, sizeof(text)), sizeof(text));
+	rig->dev->type->start(rig->dev);
+	while (got < sizeof(text)) {
+		unsigned n = 0;
+		uint64_t began = clock_now(&rig->vm.clock);
+
+		while (received(rig)) {
+			assert_int_equal(rig_read(rig, 0, UART_DATA, 1), text[got++]);
+			clock_step(&rig->vm.clock, step);
+			n++;
+		}
+		assert_int_equal(n, bursts < sizeof(text) / UART_FIFO ? UART_FIFO : sizeof(text) % UART_FIFO);
+		bursts++;
+		if (got == sizeof(text))
+			break;
+		/* The last byte was read a step before the end of the loop. */
+		began = clock_now(&rig->vm.clock) - began - step;
+		clock_step(&rig->vm.clock, began - step - 1);
+		assert_false(received(rig));
+		assert_false(rig_level(rig, 0));
+		clock_step(&rig->vm.clock, 2);
+		assert_true(rig_level(rig, 0));
+	}
+	/* What a hand types is there at once, however fast the guest was before. */
+	for (unsigned i = 0; i < 100; i++) {
+		feed(&chardev, "k");
+		rig->dev->type->start(rig->dev);
+		assert_true(received(rig));
+		assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'k');
+		clock_step(&rig->vm.clock, step);
+	}
+	/* A guest that is kept from reading for long is not punished for it. */
+	assert_int_equal(chardev_feed(&chardev, (uint8_t *)text, 32), 32);
+	rig->dev->type->start(rig->dev);
+	for (unsigned i = 0; i < 16; i++) {
+		clock_step(&rig->vm.clock, NSEC_PER_SEC);
+		assert_true(received(rig));
+		(void)rig_read(rig, 0, UART_DATA, 1);
+	}
+	assert_false(received(rig));
+	clock_step(&rig->vm.clock, NSEC_PER_SEC / 100);
+	assert_true(received(rig));
+	line_free(rig, &chardev);
+}
+
+/* A driver that lets RTS fall has no room: it gets what is in the FIFO, and no more until it has. */
+static void test_serial_rts(void **state)
+{
+	struct chardev chardev;
+	struct rig *rig = line_rig(&chardev, -1);
+
+	rig_write(rig, 0, UART_IIR_FCR, 1, 0x07);
+	rig_write(rig, 0, UART_IER, 1, UART_IER_RX);
+	rig_write(rig, 0, UART_MCR, 1, UART_MCR_RTS);
+	feed(&chardev, "ab");
+	rig->dev->type->start(rig->dev);
+	rig_write(rig, 0, UART_MCR, 1, 0);
+	feed(&chardev, "cd");
+	rig->dev->type->start(rig->dev);
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'a');
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'b');
+	clock_step(&rig->vm.clock, NSEC_PER_SEC);
+	assert_false(received(rig));
+	rig_write(rig, 0, UART_MCR, 1, UART_MCR_RTS);
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'c');
+	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'd');
+	line_free(rig, &chardev);
+}
+
 static void *run_loop(void *arg)
 {
 	loop_run(arg);
@@ -358,6 +441,8 @@ int main(void)
 		cmocka_unit_test(test_serial_nowhere),
 		cmocka_unit_test(test_serial_input),
 		cmocka_unit_test(test_serial_listeners),
+		cmocka_unit_test(test_serial_bursts),
+		cmocka_unit_test(test_serial_rts),
 		cmocka_unit_test(test_serial_listens_behind_out2),
 		cmocka_unit_test(test_serial_firmware),
 		cmocka_unit_test(test_serial_slow_reader),
