@@ -19,6 +19,7 @@
 #include "core/say.h"
 #include "core/status.h"
 #include "host/disk_io.h"
+#include "host/disk_lock.h"
 
 #define ALIGN_SAFE 4096 /* for direct I/O, where the kernel does not tell */
 
@@ -109,22 +110,11 @@ static int open_file(struct disk *disk, const struct disk_config *c, struct erro
 	return check_kind(&st, c->path, err);
 }
 
-/* Of the whole file, and of its open description: the kernel drops it when that is closed, however we end. */
 static int lock(const struct disk *disk, const char *path, struct error *err)
 {
-	struct flock whole = { .l_type = disk->ro ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+	int r = disk_lock(disk->fd, path, disk->ro, err);
 
-	if (fcntl(disk->fd, F_OFD_SETLK, &whole) == 0)
-		return 0;
-	if (errno == EAGAIN || errno == EACCES) {
-		error_set(err, -EBUSY, "disk '%s': in use: another guest or program %s", path,
-			disk->ro ? "writes it" : "has it open, or it was named twice");
-		if (!disk->ro)
-			error_hint(err, "guests can share a disk that all of them have with ,ro");
-		return usage(err, -EBUSY);
-	}
-	say(SAY_MS, "disk '%s': cannot be locked against another run: %s", path, strerror(errno));
-	return 0;
+	return r ? usage(err, r) : 0;
 }
 
 static uint64_t bytes_of(const struct disk *disk)

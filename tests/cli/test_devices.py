@@ -179,13 +179,53 @@ def test_disks_of_other_formats():
 def test_a_disk_has_one_writer():
     path = image("shared")
     refuse(dry("-d", path, "-d", path), USAGE, path, "in use", "named twice", ",ro")
-    refuse(dry("-d", path, "-d", path + ",ro"), USAGE, path, "in use", "writes it")
+    refuse(dry("-d", path, "-d", path + ",ro"), USAGE, path, "in use", "named twice")
     assert len(machine("-d", path + ",ro", "-d", path + ",ro")["virtio"]) == 2
     with open(path, "rb+") as file:
         whole = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole)
-        refuse(dry("-d", path), USAGE, path, "in use")
-        refuse(dry("-d", path + ",ro"), USAGE, path, "in use", "writes it")
+        who = f"process {os.getpid()} ("
+        refuse(dry("-d", path), USAGE, path, "in use: " + who, "has it")
+        refuse(dry("-d", path + ",ro"), USAGE, path, "in use: " + who, "writes it")
+    # A lock of the older kind, of which the kernel itself tells whose it is.
+    with open(path, "rb+") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        refuse(dry("-d", path), USAGE, path, "in use: " + who, "has it")
+
+
+def test_who_has_a_disk():
+    path, program = image("held"), os.path.join(DIR, "trapline")
+    os.symlink(os.path.realpath(sys.executable), program)
+    # A file is locked for reading or writing, until there is an end of input.
+    lock = ("import fcntl, os, struct, sys\n"
+            "file = open(sys.argv[1], 'rb+')\n"
+            "kind = fcntl.F_RDLCK if 'ro' in sys.argv else fcntl.F_WRLCK\n"
+            "fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack('hhqqi4x', kind, os.SEEK_SET, 0, 0, 0))\n"
+            "print(os.getpid(), flush=True)\n")
+    child = lock + "sys.stdin.read()\n"
+    parent = "import subprocess, sys\nsubprocess.run([%r] + sys.argv[1:2], check=False)\n" % sys.executable
+    parent = parent.replace("] + sys", ", '-c', %r] + sys" % child)
+    for words, text, ro in (([program, "-c", child, path, "--name", "web"], "(trapline, guest 'web') ", "writes it"),
+                            ([program, "-c", child, path, "--name=db"], "(trapline, guest 'db') ", "writes it"),
+                            ([program, "-c", child, path], "(trapline) ", "writes it"),
+                            ([sys.executable, "-c", child, path, "--name", "web"], "(python", "writes it"),
+                            ([program, "-c", parent, path, "--name=vm"], ", guest 'vm') ", "writes it"),
+                            ([program, "-c", child, path, "ro"], "(trapline) ", None)):
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            pid = int(holder.stdout.readline())
+            refuse(dry("-d", path), USAGE, path, f"in use: process {pid} (", text, "has it", ",ro")
+            if ro:
+                refuse(dry("-d", path + ",ro"), USAGE, path, f"process {pid} ", text, ro)
+            else:
+                assert machine("-d", path + ",ro")["virtio"]
+            holder.stdin.close()
+    if os.geteuid() == 0:
+        with subprocess.Popen([program, "-c", child, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            holder.stdout.readline()
+            os.chmod(path, 0o666)
+            os.chmod(DIR, 0o755)
+            refuse(dry("-d", path, user="nobody"), USAGE, path, "in use: another process", "has it")
+            holder.stdin.close()
 
 
 def test_disks_that_may_not_be_written():

@@ -777,7 +777,7 @@ static void one_writer(void **state)
 	assert_int_equal(disk_open(&other, &bed->config, &err), 0);
 	refused(bed, -EBUSY, "in use");
 	bed->config.ro = true;
-	refused(bed, -EBUSY, "writes it");
+	refused(bed, -EBUSY, "named twice");
 	disk_close(&other);
 	/* Readers share. */
 	assert_int_equal(disk_open(&other, &bed->config, &err), 0);
