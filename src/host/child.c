@@ -26,7 +26,8 @@
 
 #define WORDS    1024 /* of what it said, at the end */
 #define LINE     160  /* of that in a message */
-#define READS    64   /* at a time: a pipe's fill */
+#define CUT      "..."
+#define READS    64 /* at a time: a pipe's fill */
 #define END_MS   1000
 #define KILL_MS  10000 /* a process that waits for a dead disk does not end even by SIGKILL */
 #define NOT_BORN 127
@@ -227,17 +228,18 @@ static bool listen_to(struct child *child)
 	return true;
 }
 
-/* The last line of them. */
+/* The last line of them; of one that is too long the end, where the reason is. */
 static void last_words(struct child *child, char line[LINE])
 {
-	size_t end, begin;
+	size_t end, begin, skip;
 
 	(void)listen_to(child);
 	for (end = child->len; end && (child->text[end - 1] == '\n' || child->text[end - 1] == '\r');)
 		end--;
 	for (begin = end; begin && child->text[begin - 1] != '\n';)
 		begin--;
-	snprintf(line, LINE, "%.*s", (int)(end - begin), child->text + begin);
+	skip = end - begin < LINE ? 0 : end - begin - (LINE - 1 - strlen(CUT));
+	snprintf(line, LINE, "%s%.*s", skip ? CUT : "", (int)(end - begin - skip), child->text + begin + skip);
 	for (; *line; line++) {
 		if ((unsigned char)*line < ' ' || *line == 0x7f)
 			*line = '?';

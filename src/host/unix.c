@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -137,4 +138,30 @@ void unix_unlisten(struct unix_listener *listener)
 		(void)unlink(listener->path);
 	close(listener->fd);
 	listener->fd = -1;
+}
+
+int unix_pair(int *listener)
+{
+	/* A folder that only we can enter, until we are connected. */
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char folder[] = "/tmp/trapline-XXXXXX";
+	int fd, r = 0;
+
+	if (!mkdtemp(folder))
+		return -errno;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", folder);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	*listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || *listener < 0 || bind(*listener, (struct sockaddr *)&address, sizeof(address)) ||
+		listen(*listener, 1) || connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		r = -errno;
+	(void)unlink(address.sun_path);
+	(void)rmdir(folder);
+	if (r == 0)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	if (*listener >= 0)
+		close(*listener);
+	return r;
 }

@@ -26,6 +26,11 @@ int unix_check(const char *path, struct error *err) __attribute__((warn_unused_r
  */
 int unix_listen(struct unix_listener *listener, const char *path, struct error *err)
 	__attribute__((warn_unused_result));
+/*
+ * For a program that wants a socket which listens: a socket that is connected to *listener, where nobody else can reach it and
+ * nothing is left of it. Both close on exec; the first does not block. Returns it, or -errno.
+ */
+int unix_pair(int *listener) __attribute__((warn_unused_result));
 /* Closes, and removes the file if it is still the one that was made. Fine where fd is -1. */
 void unix_unlisten(struct unix_listener *listener);
 

@@ -170,6 +170,11 @@ static void ready_or_not(void **state)
 	assert_int_equal(child_await(m.child, m.pipe[0], SOON_MS, &m.err), -EIO);
 	assert_string_equal(m.err.text, "helper did not start: no ?[1mroom");
 	finish(&m, SIGTERM);
+	assert_int_equal(start(&m, "head -c 500 /dev/zero | tr '\\0' x >&2; echo ': the reason' >&2; exit 3"), 0);
+	assert_int_equal(child_await(m.child, m.pipe[0], SOON_MS, &m.err), -EIO);
+	assert_non_null(strstr(m.err.text, "helper did not start: ...xxxx"));
+	assert_non_null(strstr(m.err.text, "xxxx: the reason"));
+	finish(&m, SIGTERM);
 	assert_int_equal(start(&m, "kill -11 $$"), 0);
 	assert_int_equal(child_await(m.child, m.pipe[0], SOON_MS, &m.err), -EIO);
 	assert_string_equal(m.err.text, "helper did not start: killed by signal 11 (Segmentation fault)");
