@@ -248,7 +248,7 @@ class Lab:
     def run(self, case, inner, board):
         """Runs one test; False when the inner machine is of no more use."""
         begin = time.monotonic()
-        log_begin = len(inner.pipes["log"].data)
+        log, log_begin = inner.pipes["log"], len(inner.pipes["log"].data)
         test = testing.Test(case.name, inner, self.kernel_paths, self.pieces, case.timeout,
                             self.args.build, self.args.verbose)
         verdict, reason, usable = "passed", "", True
@@ -275,6 +275,12 @@ class Lab:
                 test.clean_up()
             except machine.Lost:
                 usable = False
+        for image in test.images:
+            os.unlink(image)
+        if inner.pipes["log"] is not log:
+            log_begin = 0
+        # Its disks were this test's.
+        usable = usable and not inner.drives
         inner_log = bytes(inner.pipes["log"].data[log_begin:]).decode(errors="replace").replace("\r", "")
         trouble = [line for line in inner_log.splitlines() if "BUG:" in line or "Oops" in line or "Call Trace" in line]
         if verdict == "passed" and trouble:

@@ -2,6 +2,7 @@
 """What a lab test sees: `t`, with which it boots guests under trapline in the inner machine and judges them."""
 
 import json
+import os
 import re
 import shlex
 import time
@@ -93,6 +94,7 @@ class Test:
         self.notes = []
         self.figures = {}  # numbers for the JSON of results, by name
         self.guests = []
+        self.images = []
         self.transcript = []
         self.build = build
         self._kernels = kernels
@@ -155,6 +157,21 @@ class Test:
             raise Failed("'%s' ended with status %d, not %d: %s" % (
                 script.strip().splitlines()[0], got, status, " | ".join(output.strip().splitlines()[-3:])))
         return output
+
+    def image(self, name, size):
+        """A new raw image of the host's, of `size` bytes, for restart(); its path. It goes with the test."""
+        path = os.path.join(self.build, "lab", "%s.%s" % (self.name, name))
+        with open(path, "wb") as file:
+            file.truncate(size)
+        self.images.append(path)
+        return path
+
+    def restart(self, drives=()):
+        """Cuts the power of L1, whatever it is at, and boots it again; `drives` are as in bed/machine.py."""
+        for guest in self.guests:
+            guest.program.lost()
+        self.transcript.append("---- L1 is killed, and boots again ----")
+        self.inner.restart(drives)
 
     def machine(self, **how):
         """What `trapline run --dry-run --json` tells of the machine."""

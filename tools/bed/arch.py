@@ -25,7 +25,7 @@ class Arch:
     guest_tty_device: tuple  # QEMU's options for that tty, chardev "guest"
     kvm_modules: tuple   # what L1 loads to get /dev/kvm, in order
     append: str = ""     # more words for L1's command line
-    modules: tuple = dataclasses.field(default=("virtio_pci", "virtio_console", "tun"))
+    modules: tuple = dataclasses.field(default=("virtio_pci", "virtio_console", "virtio_blk", "tun"))
 
 
 ARCHES = {

@@ -149,12 +149,13 @@ class Modules:
         return archive.bytes()
 
 
-def libraries(program):
+def libraries(program, folders=()):
     """The shared libraries that a program of this host needs: (path in the guest, path here) of each.
 
-    The loader is among them, and those that it loads on demand, known by their names in it.
+    The loader is among them, and those that it loads on demand, known by their names in it. Libraries in `folders` go
+    before this host's, and count as being where they are.
     """
-    found = _linked(program)
+    found = _linked(program, folders)
     with open(program, "rb") as file:
         names = set(re.findall(rb"lib[\w+-]+\.so(?:\.[0-9]+)+(?=\0)", file.read()))
     for name in sorted(names - {os.path.basename(path).encode() for path, _ in found}):
@@ -171,9 +172,9 @@ def _library_path(name):
     return match and match.group(1)
 
 
-def _linked(program):
+def _linked(program, folders=()):
     run = subprocess.run(["ldd", program], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                         env=packages.ENVIRONMENT)
+                         env=dict(packages.ENVIRONMENT, LD_LIBRARY_PATH=":".join(folders)))
     if run.returncode != 0:
         if "not a dynamic executable" in run.stdout or "statically linked" in run.stdout:
             return []

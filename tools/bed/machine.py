@@ -163,6 +163,10 @@ class Program:
                 self.pipe.wait(lambda data: True if self.ended() else None, 20)
                 return self.status
 
+    def lost(self):
+        """Its machine was restarted: it has ended."""
+        self.status = self.status or -signal.SIGKILL
+
     def kill(self):
         """Ends it the hard way, and waits for that."""
         if self.status is None:
@@ -180,6 +184,8 @@ class Machine:
         self.memory = memory
         self.cpus = cpus
         self.process = None
+        self.drives = []
+        self.programs = {}
         self.pipes = {}
         self.events = queue.Queue()
         self._lock = threading.Lock()
@@ -237,6 +243,11 @@ class Machine:
         fds = [pipe.theirs.fileno() for pipe in self.pipes.values()] + [initrd]
         for name, pipe in self.pipes.items():
             command += ["-chardev", "socket,id=%s,fd=%d" % (name, pipe.theirs.fileno())]
+        for number, path in enumerate(self.drives):
+            readonly = "off" if os.stat(path).st_mode & 0o222 else "on"
+            command += ["-drive", "file=%s,format=raw,if=none,id=drive%d,readonly=%s" % (
+                            path.replace(",", ",,"), number, readonly),
+                        "-device", "virtio-blk-pci,drive=drive%d" % number]
         command += ["-serial", "chardev:log", *self.arch.guest_tty_device, "-device", "virtio-serial-pci",
                     "-device", "virtserialport,chardev=control,name=control",
                     "-device", "virtserialport,chardev=events,name=events",
@@ -254,12 +265,25 @@ class Machine:
             if first == "nokvm":
                 raise Failure("the inner machine has no /dev/kvm; see %s" % self.log)
             raise Failure("the inner machine does not come up%s; see %s" % (" (%s)" % said if said else "", self.log))
-        threading.Thread(target=self._poke, name="poke", daemon=True).start()
+        threading.Thread(target=self._poke, args=(self.process, self.pipes["poke"]), name="poke", daemon=True).start()
 
-    def _poke(self):
+    def restart(self, drives=()):
+        """Cuts its power, and boots it anew: its memory is lost, the caches of its kernel with it.
+
+        `drives`, raw images of this host, are its /dev/vda and on; one that nobody may write is read-only. What it has
+        flushed to them, or written past its caches, is kept; so are the programs that were installed.
+        """
+        self.stop((signal.SIGKILL,))
+        self.events = queue.Queue()
+        self.drives = list(drives)
+        self.start()
+        for path, program in self.programs.items():
+            self._install(program, path)
+
+    def _poke(self, process, pipe):
         try:
-            while self.alive():
-                self.pipes["poke"].send(b".")
+            while process.poll() is None:
+                pipe.send(b".")
                 time.sleep(POKE_SECONDS)
         except Lost:
             pass
@@ -316,7 +340,11 @@ class Machine:
         return status, output.decode(errors="replace")
 
     def install(self, program, path):
-        """Puts a program of this host, with the libraries it needs, into L1."""
+        """Puts a program of this host, with the libraries it needs, into L1; it is there after restart(), too."""
+        self.programs[path] = program
+        self._install(program, path)
+
+    def _install(self, program, path):
         for name, library in initramfs.libraries(program):
             status, _ = self.sh("[ -e %s ]" % name)
             if status != 0:
@@ -373,12 +401,12 @@ class Machine:
         with open(self.log, errors="replace") as file:
             return file.read().replace("\r", "")
 
-    def stop(self):
+    def stop(self, signals=(signal.SIGTERM, signal.SIGKILL)):
         """Ends it at once. It has nothing worth saving."""
         process, self.process = self.process, None
         if process is None:
             return
-        for sig in (signal.SIGTERM, signal.SIGKILL):
+        for sig in signals:
             try:
                 process.send_signal(sig)
                 process.wait(2)

@@ -77,7 +77,7 @@ class Cache:
             package = "" if update else _first_line(note)
             if not package or not os.path.isdir(os.path.join(self.folder, package)):
                 package = self._depends(meta)
-                self._fetch(package)
+                self._fetch([package])
                 _write_whole(note, package + "\n")
         folder = os.path.join(self.folder, package)
         images = sorted(glob.glob(os.path.join(folder, "boot", "vmlinu[xz]-*")))
@@ -88,11 +88,16 @@ class Cache:
 
     def package(self, name):
         """The folder of any package, unpacked."""
-        folder = os.path.join(self.folder, name)
+        return self.packages([name])[0]
+
+    def packages(self, names):
+        """The folders of several."""
+        folders = [os.path.join(self.folder, name) for name in names]
         with locked(os.path.join(self.folder, ".lock")):
-            if not os.path.isdir(folder):
-                self._fetch(name)
-        return folder
+            missing = [name for name, folder in zip(names, folders) if not os.path.isdir(folder)]
+            if missing:
+                self._fetch(missing)
+        return folders
 
     def busybox(self):
         """A static busybox of this architecture."""
@@ -150,28 +155,33 @@ class Cache:
                 return match.group(1)
         raise Failure("package %s: apt knows no such package" % meta)
 
-    def _fetch(self, package):
-        with Stage("download %s" % package, self.show) as stage, tempfile.TemporaryDirectory(
+    def _fetch(self, names):
+        what = names[0] if len(names) == 1 else "%s and %d more" % (names[0], len(names) - 1)
+        with Stage("download %s" % what, self.show) as stage, tempfile.TemporaryDirectory(
                 prefix=".fetch-", dir=self.folder) as temporary:
             for options in self._attempts():
                 # Downloading as root warns that user _apt cannot write here; that is the intention.
                 run = subprocess.run(["apt-get", "-q", "download"] + _dash_o(options + ["APT::Sandbox::User=root"])
-                                     + [package], env=ENVIRONMENT, cwd=temporary, text=True,
+                                     + names, env=ENVIRONMENT, cwd=temporary, text=True,
                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-                debs = glob.glob(os.path.join(temporary, "*.deb"))
-                if run.returncode == 0 and debs:
+                debs = {os.path.basename(path).partition("_")[0]: path
+                        for path in glob.glob(os.path.join(temporary, "*.deb"))}
+                if run.returncode == 0 and all(name in debs for name in names):
                     break
             else:
-                raise Failure("package %s cannot be downloaded: %s" % (package, _last_line(run.stdout)))
-            tree = os.path.join(temporary, "tree")
-            stage.detail = "%.1f MB" % (os.path.getsize(debs[0]) / 1e6)
-            run = subprocess.run(["dpkg-deb", "-x", debs[0], tree], text=True, stderr=subprocess.PIPE)
-            if run.returncode != 0:
-                raise Failure("package %s cannot be unpacked: %s" % (package, _last_line(run.stderr)))
-            os.chmod(tree, 0o755)
-            target = os.path.join(self.folder, package)
-            shutil.rmtree(target, ignore_errors=True)
-            os.rename(tree, target)
+                raise Failure("package %s cannot be downloaded: %s" % (what, _last_line(run.stdout)))
+            stage.detail = "%.1f MB" % (sum(os.path.getsize(path) for path in debs.values()) / 1e6)
+            for name in names:
+                self._unpack(name, debs[name], os.path.join(temporary, "tree"))
+
+    def _unpack(self, name, deb, tree):
+        run = subprocess.run(["dpkg-deb", "-x", deb, tree], text=True, stderr=subprocess.PIPE)
+        if run.returncode != 0:
+            raise Failure("package %s cannot be unpacked: %s" % (name, _last_line(run.stderr)))
+        os.chmod(tree, 0o755)
+        target = os.path.join(self.folder, name)
+        shutil.rmtree(target, ignore_errors=True)
+        os.rename(tree, target)
 
 
 # bzImage
