@@ -4,7 +4,7 @@
 import os
 import subprocess
 
-from bed import ui
+from bed import initramfs, ui
 
 
 def build(folder, test):
@@ -17,6 +17,15 @@ def build(folder, test):
         raise ui.Failure("%s: %s" % (source, run.stderr.strip().splitlines()[0]))
     with open(target, "rb") as file:
         return file.read()
+
+
+def e2fsprogs():
+    """mke2fs and e2fsck of this host, with their libraries, as files for a guest."""
+    files = {}
+    for name in ("mke2fs", "e2fsck"):
+        files["e2/" + name] = "/sbin/" + name
+        files.update(initramfs.libraries("/sbin/" + name))
+    return [(name.lstrip("/"), open(path, "rb").read()) for name, path in files.items()]
 
 
 # What a guest's script does with such a program, /prog there.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Disks: ext4 made, filled, trimmed, checked, there after a reboot in mid-write; read-only; full hosts; growth."""
 
-from bed import initramfs
+import program
 
 CASES = {
     "pci": {"way": "ext4", "transport": "pci"},
@@ -83,15 +83,6 @@ fact whole $(md5sum </dev/vda)
 '''
 
 
-def e2fsprogs():
-    """mke2fs and e2fsck of this host, with their libraries, as files for a guest."""
-    files = {}
-    for name in ("mke2fs", "e2fsck"):
-        files["e2/" + name] = "/sbin/" + name
-        files.update(initramfs.libraries("/sbin/" + name))
-    return [(name.lstrip("/"), open(path, "rb").read()) for name, path in files.items()]
-
-
 def kib(t, name):
     """What an image takes up on the host."""
     return int(t.sh("du -k %s/%s" % (FOLDER, name)).split()[0])
@@ -100,7 +91,7 @@ def kib(t, name):
 def ext4(t, transport, driver="virtio_pci", cpus=1):
     t.sh("truncate -s 48M %s/a; dd if=/dev/urandom of=%s/b bs=64k count=16; cp %s/b %s/b.was" % ((FOLDER,) * 4))
     options = ["--virtio-transport", transport, "--disk", FOLDER + "/a,serial=a-disk", "-d", FOLDER + "/b,ro"]
-    guest = t.boot(EXT4.replace("DRIVER", driver).replace("SECTORS", str(48 << 11)), files=e2fsprogs(), modules="drivers",
+    guest = t.boot(EXT4.replace("DRIVER", driver).replace("SECTORS", str(48 << 11)), files=program.e2fsprogs(), modules="drivers",
                    cpus=cpus, options=options)
     t.equal("the disks' sizes", guest.fact("sizes"), "%d %d" % (48 << 11, 1 << 11))
     t.equal("the serial", guest.fact("serial"), "a-disk")
