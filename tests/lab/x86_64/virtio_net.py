@@ -5,7 +5,7 @@ cable pulled and plugged in again, reboots in the middle of traffic. By passt: a
 it, and what a guest sees when passt dies.
 """
 
-import shutil
+import network
 
 CASES = {
     "tap-mmio": {"way": "tap", "transport": "mmio"},
@@ -35,15 +35,7 @@ features=$(cat /sys/class/net/eth0/device/features)
 fact features $features
 """
 
-ADDRESS = """
-ip link set lo up
-ip addr add 10.9.0.2/24 dev eth0
-echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad
-ip -6 addr add fd09::2/64 dev eth0
-ip link set eth0 up
-"""
-
-TAP = MODULES + ADDRESS + """
+TAP = MODULES + network.ADDRESS + """
 fact ping $(ping -c 3 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
 fact ping6 $(ping -6 -c 3 -W 5 fd09::1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
 for host in 10.9.0.1 fd09::1; do
@@ -62,19 +54,13 @@ fact again $(ping -c 3 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets receive
 fact errors $(cat /sys/class/net/eth0/statistics/rx_errors) $(cat /sys/class/net/eth0/statistics/tx_errors)
 """
 
-# The tap's script, as kvmtool's users have them: it gets the interface's name.
-UP = """#!/bin/sh
-echo 0 >/proc/sys/net/ipv6/conf/$1/accept_dad
-ip addr add 10.9.0.1/24 dev $1 && ip -6 addr add fd09::1/64 dev $1 && ip link set $1 up && echo $1 >/tmp/up
-"""
-
 
 def options(transport, what):
     return ["--name", "lab", "--network", what + ",transport=" + transport]
 
 
 def tap(t, transport, queues=1):
-    t.inner.put("/tmp/up.sh", UP, 0o755)
+    t.inner.put("/tmp/up.sh", network.UP, 0o755)
     t.inner.put("/tmp/down.sh", "#!/bin/sh\necho $1 >/tmp/down\n", 0o755)
     t.sh("seq -w 1 9999999 | head -c %d >/tmp/data" % SIZE)
     wanted = t.sh("md5sum </tmp/data").split()[0]
@@ -116,7 +102,7 @@ def tap(t, transport, queues=1):
     t.equal("what is left of the interface", t.sh("ls /sys/class/net | grep -c lab0; true").strip(), "0")
 
 
-REBOOT = MODULES + ADDRESS + """
+REBOOT = MODULES + network.ADDRESS + """
 fact ping $(ping -c 2 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
 nc 10.9.0.1 5003 </dev/zero >/dev/null &
 fact up
@@ -126,7 +112,7 @@ read answer
 
 
 def reboot(t, transport):
-    t.inner.put("/tmp/up.sh", UP, 0o755)
+    t.inner.put("/tmp/up.sh", network.UP, 0o755)
     # Echoes, so that both ways are busy.
     t.sh("(while :; do nc -l -p 5003 -e /bin/cat; done) >/dev/null 2>&1 </dev/null & echo $! >/tmp/echo")
     guest = t.boot(REBOOT, options=options(transport, "tap,ifname=lab0,script=/tmp/up.sh"), modules="cloud")
@@ -144,18 +130,7 @@ def reboot(t, transport):
     t.sh("kill $(cat /tmp/echo); true")
 
 
-USER = MODULES + """
-ip link set eth0 up
-cat >/dhcp <<'END'
-#!/bin/sh
-[ "$1" = bound ] || exit 0
-ip addr add $ip/${mask:-24} dev eth0
-ip route add default via $router
-echo "$ip $router" >/lease
-END
-chmod +x /dhcp
-udhcpc -i eth0 -s /dhcp -q -n -t 10 -T 1 >/dev/null 2>&1
-read -r ip router </lease
+USER = MODULES + network.LEASE + """
 fact lease $ip
 fact router $router
 nc $router 5001 <&3 >/got
@@ -172,52 +147,41 @@ until [ "$(cat /sys/class/net/eth0/carrier)" = 0 ]; do sleep 0.1; done
 fact carrier down
 """
 
-# passt makes the root of its own mount namespace another one, which the kernel refuses where it is the first of all, as
-# in this inner machine: so trapline runs in a mount that lies above that.
-ROOTED = """#!/bin/sh
-mount --make-rprivate / && mkdir -p /run/root && mount --rbind / /run/root && cd /run/root && mount --move . / &&
-exec chroot . "$@"
-"""
-
-
 # Debian's passt has once reset an upload of 8 MiB, on a busy machine; why is not known.
 UPLOAD = 1 << 20
 
 
 def user(t, transport):
-    t.inner.install(shutil.which("passt"), "/bin/passt")
-    t.inner.put("/etc/passwd", "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")
-    t.inner.put("/tmp/rooted", ROOTED, 0o755)
-    t.sh("tunctl -t up0 >/dev/null; ip addr add 192.0.2.2/24 dev up0; ip link set up0 up\n"
-         "ip route add default via 192.0.2.1 dev up0")
+    with network.passt(t) as before:
+        user_guest(t, transport, before)
+
+
+def user_guest(t, transport, before):
     t.sh("seq -w 1 9999999 | head -c %d >/tmp/data" % SIZE)
     wanted = t.sh("md5sum </tmp/data").split()[0]
     t.sh("mkfifo /tmp/hold; exec 3<>/tmp/hold\n"
          "nc -l -p 5001 </tmp/data >/dev/null 2>&1 &\n"
          "nc -l -p 5002 <&3 >/tmp/back 2>/dev/null &\n")
-    try:
-        t.initrd(USER.replace("UPLOAD", str(UPLOAD)), modules="cloud")
-        guest = t.start(["unshare", "-m", "/tmp/rooted"] + t.command(options=options(transport, "user,tcp=8080:80")))
-        t.equal("the driver", guest.fact("driver", 90), "virtio_net")
-        t.equal("the guest's address, which is the host's", guest.fact("lease", 60), "192.0.2.2")
-        t.equal("the guest's router", guest.fact("router"), "192.0.2.1")
-        t.equal("the sum of what came", guest.fact("sum", 60).split()[0], wanted)
-        guest.fact("sent", 60)
-        t.equal("the sum of what went", t.sh("for i in 1 2 3 4 5 6 7 8 9; do [ $(stat -c %%s /tmp/back) = %d ] && break; "
-                                             "sleep 0.2; done; md5sum </tmp/back" % UPLOAD).split()[0],
-                t.sh("head -c %d /tmp/data | md5sum" % UPLOAD).split()[0])
-        guest.fact("listening")
-        t.equal("what the guest said to port 8080", t.sh("echo hello to you | timeout 10 nc 127.0.0.1 8080"),
-                "hello from the guest\n")
-        t.equal("what it heard", guest.fact("heard"), "hello to you")
-        guest.fact("ready")
-        t.sh("kill -KILL $(pidof passt passt.avx2)")
-        guest.expect("net0: passt is gone, killed by signal 9 \\(Killed\\): the guest's link is down")
-        t.equal("the carrier", guest.fact("carrier"), "down")
-        guest.ends(0)
-        t.check(not t.sh("pidof passt passt.avx2; true").strip(), "passt is left behind")
-    finally:
-        t.sh("ip link del up0; ip route flush table main; true")
+    t.initrd(USER.replace("UPLOAD", str(UPLOAD)), modules="cloud")
+    guest = t.start(before + t.command(options=options(transport, "user,tcp=8080:80")))
+    t.equal("the driver", guest.fact("driver", 90), "virtio_net")
+    t.equal("the guest's address, which is the host's", guest.fact("lease", 60), "192.0.2.2")
+    t.equal("the guest's router", guest.fact("router"), "192.0.2.1")
+    t.equal("the sum of what came", guest.fact("sum", 60).split()[0], wanted)
+    guest.fact("sent", 60)
+    t.equal("the sum of what went", t.sh("for i in 1 2 3 4 5 6 7 8 9; do [ $(stat -c %%s /tmp/back) = %d ] && break; "
+                                         "sleep 0.2; done; md5sum </tmp/back" % UPLOAD).split()[0],
+            t.sh("head -c %d /tmp/data | md5sum" % UPLOAD).split()[0])
+    guest.fact("listening")
+    t.equal("what the guest said to port 8080", t.sh("echo hello to you | timeout 10 nc 127.0.0.1 8080"),
+            "hello from the guest\n")
+    t.equal("what it heard", guest.fact("heard"), "hello to you")
+    guest.fact("ready")
+    t.sh("kill -KILL $(pidof passt passt.avx2)")
+    guest.expect("net0: passt is gone, killed by signal 9 \\(Killed\\): the guest's link is down")
+    t.equal("the carrier", guest.fact("carrier"), "down")
+    guest.ends(0)
+    t.check(not t.sh("pidof passt passt.avx2; true").strip(), "passt is left behind")
 
 
 def test(t, way, transport, **how):
