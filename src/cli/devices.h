@@ -59,6 +59,10 @@ struct device_option {
 extern const struct device_option option_disk;
 extern const struct device_option option_9p;
 
+/* Values of keys: 0, or -EINVAL with a line that names the key. */
+int device_number(const char *key, const char *text, unsigned least, unsigned most, unsigned *value, struct error *err);
+int device_mac(const char *text, uint8_t mac[6], struct error *err); /* "52:54:00:12:34:56" */
+
 /* What a command line says of devices. All zeros but for what devices_init() sets. */
 struct devices {
 	const struct device_option *const *table;

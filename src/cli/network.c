@@ -73,37 +73,6 @@ static int parse_kind(const char *word, struct net_config *c, struct error *err)
 	return -EINVAL;
 }
 
-/* "52:54:00:12:34:56" */
-static int parse_mac(const char *text, uint8_t mac[6], struct error *err)
-{
-	static const uint8_t none[6] = { 0 };
-
-	for (unsigned i = 0; i < 18; i++) {
-		bool good = i == 17 ? !text[i] : i % 3 == 2 ? text[i] == ':' : isxdigit((unsigned char)text[i]);
-
-		if (!good)
-			return error_set(err, -EINVAL, "mac=%.40s: not of the form 52:54:00:12:34:56", text);
-		if (i % 3 == 0)
-			mac[i / 3] = (uint8_t)strtoul(text + i, NULL, 16);
-	}
-	if ((mac[0] & 1) || memcmp(mac, none, 6) == 0)
-		return error_set(err, -EINVAL, "mac=%s: no address of one device%s", text,
-			mac[0] & 1 ? ": its first byte is odd, as those of groups are" : "");
-	return 0;
-}
-
-static int parse_number(
-	const char *key, const char *text, unsigned least, unsigned most, unsigned *value, struct error *err)
-{
-	char *end;
-	unsigned long n = isdigit((unsigned char)*text) ? strtoul(text, &end, 10) : ULONG_MAX;
-
-	if (n == ULONG_MAX || *end || n < least || n > most)
-		return error_set(err, -EINVAL, "%s=%.40s: not a number from %u to %u", key, text, least, most);
-	*value = (unsigned)n;
-	return 0;
-}
-
 static int check_keys(const struct device_value *value, enum net_kind kind, struct error *err)
 {
 	for (size_t i = 0; i < sizeof(belongs) / sizeof(belongs[0]); i++) {
@@ -129,11 +98,11 @@ static int parse_tap(const struct device_value *value, struct net_config *c, str
 	c->script = value->keys[KEY_SCRIPT];
 	c->downscript = value->keys[KEY_DOWNSCRIPT];
 	if (value->keys[KEY_FD]) {
-		r = parse_number("fd", value->keys[KEY_FD], 3, 1 << 20, &fd, err);
+		r = device_number("fd", value->keys[KEY_FD], 3, 1 << 20, &fd, err);
 		c->fd = r ? -1 : (int)fd;
 	}
 	if (r == 0 && value->keys[KEY_QUEUES])
-		r = parse_number("queues", value->keys[KEY_QUEUES], 1, NET_PAIRS, &c->pairs, err);
+		r = device_number("queues", value->keys[KEY_QUEUES], 1, NET_PAIRS, &c->pairs, err);
 	return r;
 }
 
@@ -147,10 +116,10 @@ static int parse_values(const struct device_value *value, struct virtio_net_opti
 	int r = check_keys(value, o->host.kind, err);
 
 	if (r == 0 && value->keys[KEY_MAC])
-		r = parse_mac(value->keys[KEY_MAC], o->mac, err);
+		r = device_mac(value->keys[KEY_MAC], o->mac, err);
 	o->has_mac = value->keys[KEY_MAC];
 	if (r == 0 && value->keys[KEY_MTU])
-		r = parse_number("mtu", value->keys[KEY_MTU], MTU_LEAST, MTU_MOST, &o->mtu, err);
+		r = device_number("mtu", value->keys[KEY_MTU], MTU_LEAST, MTU_MOST, &o->mtu, err);
 	o->host.tcp = value->keys[KEY_TCP];
 	o->host.udp = value->keys[KEY_UDP];
 	if (r == 0)
