@@ -90,6 +90,8 @@ static const struct device_option *const program_table[] = {
 	&option_balloon,
 	&option_console,
 	&option_9p,
+	&option_fs,
+	&option_vhost_user,
 	NULL,
 };
 
@@ -262,6 +264,8 @@ static int make(const struct devices *d, struct device_made *made, struct guest_
 		r = o->parse(&value, m, &made->config, err);
 	if (r < 0)
 		return error_prefix(err, r, "%.300s", made->label);
+	if (o->type_of)
+		device->config.type = o->type_of(made->config);
 	device->config.config = made->config;
 	device->config.legacy = device->transport == VIRTIO_ON_PCI_LEGACY || device->transport == VIRTIO_ON_MMIO_LEGACY;
 	return r;

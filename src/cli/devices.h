@@ -44,6 +44,8 @@ struct device_option {
 	int (*parse)(
 		const struct device_value *value, const struct machine_config *m, void **config, struct error *err);
 	void (*release)(void *config);
+	/* Where the type depends on what was parsed. NULL: `type`. */
+	const struct virtio_type *(*type_of)(const void *config);
 	/* Whether it can be beside one of its type that was given earlier: 0, or -errno with a line. NULL: it can. */
 	int (*beside)(const void *config, const void *earlier, struct error *err);
 	/*
@@ -58,6 +60,8 @@ struct device_option {
 /* Those that have a file of their own. */
 extern const struct device_option option_disk;
 extern const struct device_option option_9p;
+extern const struct device_option option_vhost_user;
+extern const struct device_option option_fs;
 
 /* Values of keys: 0, or -EINVAL with a line that names the key. */
 int device_number(const char *key, const char *text, unsigned least, unsigned most, unsigned *value, struct error *err);

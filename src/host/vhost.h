@@ -78,6 +78,7 @@ struct vhost {
 	char name[128];    /* for messages: "/dev/vhost-vsock", "vhost-user socket '/run/blk'" */
 	bool shared;       /* needs guest memory that others can map: ranges with an fd */
 	bool returns;      /* VHOST_GONE is not the end: VHOST_BACK may follow */
+	bool restarts;     /* start() may be tried again after VHOST_GONE */
 	struct loop *loop; /* that events come on, and calls; set by the owner before start() */
 	/* Called on the loop's thread, not from within a call. Set by the owner before start(); NULL: nobody listens. */
 	void (*event)(void *arg, enum vhost_event event);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "core/say.h"
+#include "core/status.h"
 #include "host/unix.h"
 #include "host/vhost_user_inner.h"
 
@@ -304,7 +305,7 @@ static void timer_rang(void *arg, uint32_t events)
 
 	if (read(u->timer, &n, sizeof(n)) != sizeof(n) || connected(u))
 		return;
-	if (come_back(u)) {
+	if (u->held || come_back(u)) {
 		retry(u, true);
 		return;
 	}
@@ -513,6 +514,20 @@ static bool interrupted(void)
 		       sigismember(&pending, SIGHUP) == 1);
 }
 
+static const char *why_not(int r)
+{
+	switch (r) {
+	case -ENOENT:
+		return "there is no such socket";
+	case -ECONNREFUSED:
+		return "nobody listens there";
+	case -EAGAIN:
+		return "who listens there takes no connection";
+	default:
+		return strerror(-r);
+	}
+}
+
 /* Who does not listen yet may begin to. */
 static int knock(struct vhost_user *u, struct error *err)
 {
@@ -529,12 +544,12 @@ static int knock(struct vhost_user *u, struct error *err)
 			say(SAY_MS, "%s: nobody listens there yet; waiting for %u s", u->b.name, u->config.wait);
 		nanosleep(&pause, NULL);
 	}
+	if (r && !u->config.connect && interrupted()) {
+		err->status = STATUS_QUIT;
+		return error_set(err, r, "%s: a signal ended the wait for who listens there", u->b.name);
+	}
 	if (r && !u->config.connect) {
-		error_set(err, r, "%s: %s", u->b.name,
-			r == -ENOENT         ? "there is no such socket"
-			: r == -ECONNREFUSED ? "nobody listens there"
-			: r == -EAGAIN       ? "who listens there takes no connection"
-					     : strerror(-r));
+		error_set(err, r, "%s: %s", u->b.name, why_not(r));
 		error_hint(err, "start the program that serves the device; wait=SECONDS gives it more time");
 	}
 	return r;
@@ -580,6 +595,7 @@ int vhost_user_open(const struct vhost_user_config *config, struct vhost **out, 
 		return error_set(err, -ENOMEM, "no memory");
 	u->b.ops = &plain_ops;
 	u->b.shared = true;
+	u->b.restarts = !config->reconnect;
 	u->config = *config;
 	u->account = u->relay_fd = -1;
 	vu_init(&u->conn, -1, 0);
@@ -606,6 +622,19 @@ unsigned vhost_user_queues(const struct vhost *b)
 unsigned vhost_user_config_len(const struct vhost *b)
 {
 	return ((const struct vhost_user *)(const void *)b)->space_len;
+}
+
+bool vhost_user_hold(struct vhost *b)
+{
+	struct vhost_user *u = user_of(b);
+
+	u->held = !connected(u) && u->config.reconnect;
+	return u->held;
+}
+
+void vhost_user_let(struct vhost *b)
+{
+	user_of(b)->held = false;
 }
 
 bool vhost_user_relays(const struct vhost *b)

@@ -21,6 +21,11 @@
 struct vhost_user_config {
 	const char *path; /* of the socket, on which the program listens; the caller's, and outlives the back end */
 	bool reconnect;
+	/*
+	 * A driver of before virtio 1.0 is a newer one to the program, which may know no others: for devices whose requests are
+	 * the same for both where bytes are in our order. Where the rings lie is told anyway.
+	 */
+	bool modern;
 	unsigned wait;       /* seconds in which it may begin to listen, for vhost_user_open() */
 	unsigned config_len; /* of the device's config space; VHOST_USER_CONFIG: not known, and found out */
 	unsigned limit_ms;   /* how long an answer may take; 0: 10 s for vhost_user_open(), 2 s afterwards */
@@ -39,6 +44,12 @@ int vhost_user_open(const struct vhost_user_config *config, struct vhost **out, 
 unsigned vhost_user_queues(const struct vhost *b);
 /* How long its config space is, as far as was asked; 0: that is not its own. */
 unsigned vhost_user_config_len(const struct vhost *b);
+/*
+ * A pause, on the loop's thread. True: it is away, and does not come back before it is let; so the rings rest, with what is
+ * outstanding. False: it is there, and rings are stopped as always.
+ */
+bool vhost_user_hold(struct vhost *b);
+void vhost_user_let(struct vhost *b);
 /* Requests pass through us: for listings and tests. */
 bool vhost_user_relays(const struct vhost *b);
 

@@ -33,6 +33,7 @@ struct vhost_user {
 	bool relays;           /* requests pass through us; decided by the first connection */
 	bool looped;           /* our watches may be on b.loop */
 	bool listening;        /* conn's are */
+	bool held;             /* it is not to come back now */
 	bool again;            /* rings go on where another connection left them */
 	int64_t told;          /* when the last word was said, in seconds */
 	/* what the owner wants */

@@ -213,6 +213,8 @@ int vu_share(struct vhost_user *u)
 
 	if (u->features >> VU_F_PROTOCOL & 1)
 		features |= BIT(VU_F_PROTOCOL);
+	if (u->config.modern)
+		features |= u->features & BIT(VIRTIO_F_VERSION_1);
 	/* The relay's wishes to be told are flags. */
 	if (u->relays)
 		features &= ~BIT(VIRTIO_RING_F_EVENT_IDX);

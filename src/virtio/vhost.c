@@ -116,12 +116,13 @@ static void add_range(struct region *region, void *arg)
 		all->more = true;
 		return;
 	}
-	/* An fd where the memory has one that others can map, and its offset there; private memory has none. */
+	/* Private memory has none. */
 	all->range[all->n] = (struct vhost_range){
 		.gpa = region->base,
 		.len = region->size,
 		.host = (uint8_t *)region->memory->host + region->memory_offset,
-		.fd = -1,
+		.fd = region->memory->shared ? region->memory->fd : -1,
+		.offset = region->memory_offset,
 	};
 	memory_get(region->memory);
 	all->h->memory[all->n++] = region->memory;
@@ -222,9 +223,11 @@ bool virtio_vhost_start(struct virtio_vhost *h, unsigned index)
 	ring->waiting = h->gone && h->backend->returns;
 	if (ring->waiting)
 		return true;
-	r = h->gone ? -EPIPE : run(h, ring);
+	r = h->gone && !h->backend->restarts ? -EPIPE : run(h, ring);
 	if (r)
 		failed(h, index, r);
+	else
+		h->gone = false;
 	return true;
 }
 
@@ -308,8 +311,12 @@ bool virtio_vhost_pause(struct virtio_vhost *h, unsigned index)
 
 static void gone(struct virtio_vhost *h)
 {
+	bool ours = false;
+
 	h->gone = true;
-	if (!h->told && !h->backend->returns) {
+	if (!h->backend->returns && h->gone_for_good) {
+		ours = h->gone_for_good(h);
+	} else if (!h->told && !h->backend->returns) {
 		h->told = true;
 		say(0, "%s: %s is gone", h->v->transport->name, h->backend->name);
 	}
@@ -320,7 +327,9 @@ static void gone(struct virtio_vhost *h)
 			continue;
 		virtio_vhost_take_back(h, i);
 		ring->waiting = h->backend->returns;
-		if (!ring->waiting)
+		if (ours)
+			virtio_enter(h->v, i);
+		else if (!ring->waiting)
 			virtq_break(&h->v->queues[i]->q);
 	}
 }

@@ -41,6 +41,11 @@ struct virtio_vhost {
 	unsigned nr_memory;
 	struct loop_work write;        /* of what the driver wrote to the config space */
 	unsigned write_from, write_to; /* that part; under the device's lock */
+	/*
+	 * The device's own, after virtio_vhost_init(): a back end that does not return is gone, and it is for this to tell the
+	 * user. True: hand_over() returns false from now on, for serve() serves. NULL: a line is said, and the queues are broken.
+	 */
+	bool (*gone_for_good)(struct virtio_vhost *h);
 };
 
 /*

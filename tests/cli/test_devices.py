@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import flat  # noqa: E402
@@ -123,10 +124,91 @@ def test_folders():
     refuse(dry("--9p", DIR + ",a,rw"), USAGE, "'rw'", "did you mean 'ro'?")
     refuse(dry("--9p", DIR + ",a,chown=no"), USAGE, "chown=no", "strict or ignore")
     refuse(dry("--9p", DIR + ",a,ro,ro"), USAGE, "given twice")
-    if os.geteuid() == 0:
-        os.mkdir(os.path.join(DIR, "closed"), 0o700)
-        os.chmod(DIR, 0o755)
-        refuse(dry("--9p", DIR + "/closed,a", user=65534), USAGE, "--9p", "Permission denied")
+
+
+def test_devices_that_others_serve():
+    got = machine("--vhost-user", "blk,socket=/x", "--vhost-user", "fs,tag=a,queues=3,reconnect,socket=/y,transport=mmio",
+                  "--vhost-user", "45,socket=/z,wait=0", "--vhost-user", "net,socket=/n,mac=52:54:00:12:34:56")
+    assert got["virtio"] == [{"name": "user0", "type": "blk", "transport": "pci"},
+                             {"name": "user1", "type": "fs", "transport": "mmio"},
+                             {"name": "user2", "type": "type 45", "transport": "pci"},
+                             {"name": "user3", "type": "net", "transport": "pci"}]
+    assert got["ram_from"] == "memory that other processes map (memfd)", got["ram_from"]
+    assert machine("--rng")["ram_from"] == "anonymous memory"
+    assert [f["device"] for f in got["pci"] if f["vendor"] == 0x1af4] == [0x1042, 0x1040 + 45, 0x1041]
+    refuse(dry("--vhost-user", ""), USAGE, "--vhost-user", "not of the form")
+    refuse(dry("--vhost-user", "blk"), USAGE, "--vhost-user", "no socket", "socket=PATH")
+    refuse(dry("--vhost-user", "bkl,socket=/x"), USAGE, "'bkl'", "did you mean 'blk'?")
+    for number in ("0", "64", "-1", "2x", "99999999999999999999"):
+        refuse(dry("--vhost-user", number + ",socket=/x"), USAGE, number, "1 to 63")
+    refuse(dry("--vhost-user", "blk,socket=" + "/x" * 100), USAGE, "200 bytes long")
+    refuse(dry("--vhost-user", "blk,socket="), USAGE, "'socket' needs a value")
+    refuse(dry("--vhost-user", "blk,sock=/x"), USAGE, "'sock'", "did you mean 'socket'?")
+    refuse(dry("--vhost-user", "blk,socket=/x,queues=0"), USAGE, "queues=0", "1 to 64")
+    refuse(dry("--vhost-user", "fs,socket=/x,queues=64"), USAGE, "queues=64", "1 to 63")
+    refuse(dry("--vhost-user", "net,socket=/x,queues=2"), USAGE, "queues=2", "has 2, always")
+    refuse(dry("--vhost-user", "blk,socket=/x,wait=-1"), USAGE, "wait=-1", "0 to 3600")
+    refuse(dry("--vhost-user", "blk,socket=/x,tag=a"), USAGE, "tag=", "fs")
+    refuse(dry("--vhost-user", "blk,socket=/x,mac=52:54:00:12:34:56"), USAGE, "mac=", "net")
+    refuse(dry("--vhost-user", "net,socket=/x,mac=1"), USAGE, "mac=1")
+    refuse(dry("--vhost-user", "fs,socket=/x,tag=" + "t" * 37), USAGE, "too long", "36 at most")
+    refuse(dry("--vhost-user", "blk,socket=/x,reconnect=1"), USAGE, "'reconnect' takes no value")
+    refuse(dry("--vhost-user", "fs,socket=/x,tag=a,transport=pci-legacy"), HOST, "user0", "no legacy interface")
+
+
+def test_nobody_serves():
+    path = os.path.join(DIR, "unserved")
+    refuse(run("--vhost-user", f"blk,wait=0,socket={path}"), HOST, "user0", path, "no such socket", "wait=")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    refuse(run("--vhost-user", f"blk,wait=0,socket={path}"), HOST, "user0", path, "nobody listens there")
+    with open(path + ".file", "w", encoding="ascii"):
+        pass
+    refuse(run("--vhost-user", f"blk,wait=0,socket={path}.file"), HOST, "user0", path, "nobody listens there")
+    # Who hangs up at once.
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path + ".mute")
+        listener.listen(4)
+
+        def hang_up():
+            listener.accept()[0].close()
+        other = threading.Thread(target=hang_up)
+        other.start()
+        refuse(run("--vhost-user", f"blk,wait=0,socket={path}.mute"), HOST, "user0", path, "it is gone")
+        other.join()
+    # A signal ends the wait.
+    waiting = subprocess.Popen([TRAPLINE, "run", "-k", KERNEL, "--vhost-user", f"blk,wait=3000,socket={path}"], text=True,
+                               stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    line = waiting.stderr.readline()
+    assert "nobody listens there yet; waiting for 3000 s" in line, line
+    waiting.terminate()
+    assert waiting.wait(60) == 20, waiting.returncode
+    assert "a signal ended the wait" in waiting.stderr.read()
+    waiting.stderr.close()
+
+
+def test_folders_by_virtiofsd():
+    got = machine("--fs", DIR + ",share,program=/bin/true", "--fs", DIR + ",other,ro,sandbox=chroot,program=/bin/true,transport=mmio")
+    root = os.geteuid() == 0
+    if root:
+        assert got["virtio"] == [{"name": "fs0", "type": "fs", "transport": "pci"},
+                                 {"name": "fs1", "type": "fs", "transport": "mmio"}]
+    refuse(dry("--fs", DIR), USAGE, "not of the form DIR,TAG")
+    refuse(dry("--fs", DIR + "/none,share"), USAGE, "--fs", DIR + "/none", "No such file")
+    refuse(dry("--fs", KERNEL + ",share"), USAGE, "--fs", KERNEL, "not a folder")
+    refuse(dry("--fs", DIR + "," + "t" * 37), USAGE, "too long", "36 at most")
+    refuse(dry("--fs", DIR + ",a,sandbox=none"), USAGE, "sandbox=none", "namespace or chroot")
+    refuse(dry("--fs", DIR + ",a,program=/bin/true", "--fs", DIR + ",a,program=/bin/true"), USAGE, "the tag 'a'", "already")
+    # Where it cannot be had, 9P has the same folder by the same tag.
+    result = dry("--json", "--fs", DIR + ",a,program=/none")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["virtio"] == [{"name": "fs0", "type": "9p", "transport": "pci"}]
+    assert json.loads(result.stdout)["ram_from"] == "anonymous memory"
+    said = "so 9P serves it: mount -t 9p -o trans=virtio a /mnt"
+    assert "virtiofsd is not installed" in result.stderr and said in result.stderr, result.stderr
+    if root:
+        result = dry("--fs", "/tmp,a,program=/bin/true", user=65534)
+        assert "virtiofsd wants root" in result.stderr and said in result.stderr, result.stderr
 
 
 def test_more_than_the_option_can_be_given():

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * virtiofsd.c - virtiofsd as our child; see virtiofsd.h.
+ *
+ * It wants a socket that listens. Ours does so at a path in a folder of its own, which only we can enter, until we have
+ * connected to it ourselves; then both are removed. So nobody else gets there, and nothing is left behind.
+ */
+#include "host/virtiofsd.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define NAME "virtiofsd"
+
+/* Its time to end: what the guest has written lies in the host's page cache, and is not lost by that. */
+#define END_MS   2000
+#define ENDED_MS 500
+
+/* It cannot do that itself: its view of the folder is one that cannot be written. $1 is the folder, the rest is the program. */
+static const char read_only[] = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && shift && exec \"$@\"";
+
+static const char *program_of(const struct virtiofsd_config *c)
+{
+	return c->program ? c->program : VIRTIOFSD_PATH;
+}
+
+const char *virtiofsd_lacks(const struct virtiofsd_config *c)
+{
+	if (access(program_of(c), X_OK))
+		return errno == ENOENT ? NAME " is not installed (package qemu-system-common)"
+				       : NAME " cannot be run here";
+	return geteuid() ? NAME " wants root" : NULL;
+}
+
+/* Sockets: fds[0] ours, connected; fds[1] the one that listens. 0 or -errno. */
+static int make_sockets(int fds[2])
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char folder[] = "/tmp/trapline-fs-XXXXXX";
+	int r = 0;
+
+	if (!mkdtemp(folder))
+		return -errno;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", folder);
+	fds[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	fds[1] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fds[0] < 0 || fds[1] < 0 || bind(fds[1], (struct sockaddr *)&address, sizeof(address)) ||
+		listen(fds[1], 1) || connect(fds[0], (struct sockaddr *)&address, sizeof(address)))
+		r = -errno;
+	(void)unlink(address.sun_path);
+	(void)rmdir(folder);
+	for (unsigned i = 0; r && i < 2; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	return r;
+}
+
+/* "source=FOLDER" for -o, where a comma ends a word. NULL: no memory. */
+static char *source_of(const char *folder)
+{
+	static const char begin[] = "source=";
+	char *text = malloc(sizeof(begin) + 2 * strlen(folder)), *to = text;
+
+	if (!text)
+		return NULL;
+	to = stpcpy(to, begin);
+	for (; *folder; folder++) {
+		if (*folder == ',' || *folder == '\\')
+			*to++ = '\\';
+		*to++ = *folder;
+	}
+	*to = '\0';
+	return text;
+}
+
+static int start(struct virtiofsd *fsd, int listener, struct error *err)
+{
+	const struct virtiofsd_config *c = &fsd->config;
+	char *source = source_of(c->folder);
+	const char *argv[20];
+	const struct child_config child = {
+		.argv = argv,
+		.name = NAME,
+		.package = "qemu-system-common",
+		.otherwise = "--9p",
+		.fds = &listener,
+		.nr_fds = 1,
+		.end_ms = END_MS,
+	};
+	unsigned n = 0;
+	int r;
+
+	if (!source)
+		return error_set(err, -ENOMEM, "no memory");
+	if (c->ro) {
+		const char *words[] = { "unshare", "--mount", "sh", "-c", read_only, "sh", c->folder };
+
+		for (; n < sizeof(words) / sizeof(words[0]); n++)
+			argv[n] = words[n];
+	}
+	argv[n++] = program_of(c);
+	argv[n++] = "--fd=3";
+	argv[n++] = "-o";
+	argv[n++] = source;
+	argv[n++] = "-o";
+	argv[n++] = "log_level=err,xattr";
+	if (c->chroot) {
+		argv[n++] = "-o";
+		argv[n++] = "sandbox=chroot";
+	}
+	argv[n] = NULL;
+	r = child_start(&child, &fsd->child, err);
+	free(source);
+	return r;
+}
+
+int virtiofsd_connect(void *arg, struct error *err)
+{
+	struct virtiofsd *fsd = arg;
+	int fds[2] = { -1, -1 }, r;
+
+	virtiofsd_end(fsd);
+	r = make_sockets(fds);
+	if (r)
+		return error_set(err, r, "no socket for " NAME ": %s", strerror(-r));
+	r = start(fsd, fds[1], err);
+	close(fds[1]);
+	if (r) {
+		close(fds[0]);
+		return r;
+	}
+	return fds[0];
+}
+
+bool virtiofsd_ended(struct virtiofsd *fsd, char how[CHILD_HOW])
+{
+	return fsd->child && child_ended(fsd->child, ENDED_MS, how);
+}
+
+void virtiofsd_end(struct virtiofsd *fsd)
+{
+	child_end(fsd->child, 0);
+	fsd->child = NULL;
+}
