@@ -26,6 +26,7 @@
 /* For each message, while the machine is made, and while it runs: a machine that ends does not wait longer either. */
 #define START_MS 10000
 #define RUN_MS   2000
+#define LEAST_MS 20
 #define RETRY_MS 250
 /* For the first connection: how often, and when it is said that it is waited for. */
 #define KNOCK_MS 50
@@ -171,6 +172,30 @@ static int dial(struct vhost_user *u, unsigned limit_ms, struct error *err)
 	return 0;
 }
 
+/*
+ * It may keep its owner waiting, but not again and again: a guest that is reset, and a machine that ends, wait for the owner.
+ * All that it takes in a go is at most limit_ms.
+ */
+static void begin(struct vhost_user *u)
+{
+	int64_t now = vu_now_ms();
+
+	u->patience += now - u->rested;
+	if (u->patience > u->conn.limit_ms)
+		u->patience = u->conn.limit_ms;
+	u->rested = now;
+	u->conn.end_ms = now + (u->patience > LEAST_MS ? u->patience : LEAST_MS);
+}
+
+static void end(struct vhost_user *u)
+{
+	int64_t now = vu_now_ms();
+
+	u->patience -= now - u->rested;
+	u->rested = now;
+	u->conn.end_ms = 0;
+}
+
 /* ---- on the loop ---- */
 
 /* What it says without having been asked is nothing of the protocol's. */
@@ -196,7 +221,9 @@ static void space_changed(void *arg)
 
 	if (!connected(u) || !u->space_len)
 		return;
+	begin(u);
 	r = vu_read_space(u, u->space, u->space_len, &got);
+	end(u);
 	if (r)
 		lose(u, r);
 	else if (got && u->b.event)
@@ -286,11 +313,13 @@ static int come_back(struct vhost_user *u)
 			tell(u, err.text);
 		return r;
 	}
+	begin(u);
 	r = greet_again(u);
 	if (r == 0)
 		r = listen_now(u);
 	if (r == 0)
 		r = share_all(u);
+	end(u);
 	if (r) {
 		tell(u, r == -ENODEV ? "what has come back is another device" : reason(r));
 		hang_up(u);
@@ -356,10 +385,14 @@ static int user_start(struct vhost *b, uint64_t features, const struct vhost_ran
 	u->wanted = features;
 	u->started = true;
 	u->again = false;
-	if (connected(u))
-		r = or_lose(u, vu_share(u));
-	else if (!u->config.reconnect)
+	if (connected(u)) {
+		begin(u);
+		r = vu_share(u);
+		end(u);
+		r = or_lose(u, r);
+	} else if (!u->config.reconnect) {
 		r = come_back(u);
+	}
 	if (r)
 		u->started = false;
 	return r;
@@ -407,10 +440,14 @@ static int user_start_ring(struct vhost *b, unsigned index, const struct vhost_r
 	if (u->relays)
 		r = begin_relay(u, ring, &parts);
 	ring->on = r == 0;
-	if (r == 0 && connected(u))
-		r = or_lose(u, vu_share_ring(u, ring));
-	else if (r == 0 && !u->config.reconnect)
+	if (r == 0 && connected(u)) {
+		begin(u);
+		r = vu_share_ring(u, ring);
+		end(u);
+		r = or_lose(u, r);
+	} else if (r == 0 && !u->config.reconnect) {
 		r = -ECONNRESET;
+	}
 	if (r)
 		ring_off(u, ring);
 	return r;
@@ -423,7 +460,9 @@ static int user_stop_ring(struct vhost *b, unsigned index, struct vhost_ring *at
 	int r = -ECONNRESET;
 
 	if (connected(u)) {
+		begin(u);
 		r = vu_take_ring(u, ring);
+		end(u);
 		if (r)
 			lose(u, r);
 	}
@@ -438,8 +477,11 @@ static int user_stop(struct vhost *b)
 	struct vhost_user *u = user_of(b);
 
 	if (connected(u) && vu_has(u, VU_P_RESET_DEVICE)) {
-		int r = vu_set(&u->conn, VU_RESET_DEVICE, NULL, 0, NULL, 0);
+		int r;
 
+		begin(u);
+		r = vu_set(&u->conn, VU_RESET_DEVICE, NULL, 0, NULL, 0);
+		end(u);
 		if (r)
 			lose(u, r);
 	}
@@ -470,7 +512,9 @@ static int user_config_write(struct vhost *b, unsigned offset, unsigned len, con
 	memcpy(c.bytes, bytes, len);
 	if (!connected(u))
 		return -ECONNRESET;
+	begin(u);
 	r = vu_set(&u->conn, VU_SET_CONFIG, &c, (uint32_t)(offsetof(struct vu_config, bytes) + len), NULL, 0);
+	end(u);
 	/* A device may well refuse what a driver writes. */
 	if (r && r != -EREMOTEIO)
 		lose(u, r);

@@ -35,7 +35,9 @@ struct vhost_user {
 	bool listening;        /* conn's are */
 	bool held;             /* it is not to come back now */
 	bool again;            /* rings go on where another connection left them */
-	int64_t told;          /* when the last word was said, in seconds */
+	/* How long it may keep us waiting, in ms; time gives it back. See begin(). */
+	int64_t patience, rested;
+	int64_t told; /* when the last word was said, in seconds */
 	/* what the owner wants */
 	bool started;
 	uint64_t wanted;

@@ -296,9 +296,10 @@ int vu_share_ring(struct vhost_user *u, struct vu_ring *ring)
 static int wait_for_used(const struct vhost_user *u, const struct vhost_parts *parts, uint16_t base)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
+	int64_t end = vu_until(&u->conn);
 
-	for (unsigned ms = 0; used_index(parts) != base; ms++) {
-		if (ms >= u->conn.limit_ms)
+	while (used_index(parts) != base) {
+		if (vu_now_ms() >= end)
 			return -ETIMEDOUT;
 		nanosleep(&pause, NULL);
 	}
@@ -320,13 +321,15 @@ static int get_base(struct vhost_user *u, unsigned index, uint32_t *base)
 /* All that it has comes back first. */
 static int drain_relay(struct vhost_user *u, struct vhost_relay *relay)
 {
-	for (unsigned ms = 0;; ms++) {
+	int64_t end = vu_until(&u->conn);
+
+	for (;;) {
 		struct pollfd fds[] = { { .fd = relay->call, .events = POLLIN }, { .fd = u->conn.fd } };
 		int r = relay_give(relay);
 
 		if (r || !relay->outstanding)
 			return r;
-		if (ms >= u->conn.limit_ms)
+		if (vu_now_ms() >= end)
 			return -ETIMEDOUT;
 		if (poll(fds, 2, 1) > 0 && fds[1].revents)
 			return -ECONNRESET;

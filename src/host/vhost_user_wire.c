@@ -34,7 +34,7 @@ void vu_close(struct vu_conn *c)
 	c->in_bytes = 0;
 }
 
-static int64_t now_ms(void)
+int64_t vu_now_ms(void)
 {
 	struct timespec now;
 
@@ -42,9 +42,11 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static int64_t until(const struct vu_conn *c)
+int64_t vu_until(const struct vu_conn *c)
 {
-	return now_ms() + c->limit_ms;
+	int64_t end = vu_now_ms() + c->limit_ms;
+
+	return c->end_ms && c->end_ms < end ? c->end_ms : end;
 }
 
 /* Waits until the connection is ready, and serves the back end's channel meanwhile. */
@@ -52,7 +54,7 @@ static int wait_for(struct vu_conn *c, short events, int64_t end)
 {
 	for (;;) {
 		struct pollfd fds[] = { { .fd = c->fd, .events = events }, { .fd = c->channel, .events = POLLIN } };
-		int64_t left = end - now_ms();
+		int64_t left = end - vu_now_ms();
 		int r;
 
 		if (left <= 0)
@@ -84,7 +86,7 @@ static int send_message(
 	struct iovec iov[] = { { (void *)(uintptr_t)header, sizeof(*header) },
 		{ (void *)(uintptr_t)payload, header->size } };
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
-	int64_t end = until(c);
+	int64_t end = vu_until(c);
 
 	if (n) {
 		msg.msg_control = control.bytes;
@@ -191,7 +193,7 @@ static int receive(struct vu_conn *c, void *buf, size_t n, int *fd, int64_t end)
 /* Of a reply to `request`: its payload, of *got bytes. */
 static int get_reply(struct vu_conn *c, uint32_t request, void *payload, uint32_t room, uint32_t *got, int *fd)
 {
-	int64_t end = until(c);
+	int64_t end = vu_until(c);
 	struct vu_header header;
 	int r = receive(c, &header, sizeof(header), fd, end);
 

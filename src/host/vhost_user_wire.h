@@ -111,7 +111,8 @@ struct vu_conn {
 	int fd;            /* non-blocking; -1: closed */
 	int channel;       /* our end of the back end's, non-blocking; -1: there is none */
 	unsigned limit_ms; /* how long a message may take to be sent, and how long a reply to come */
-	bool ack;          /* REPLY_ACK: whatever is set is answered */
+	int64_t end_ms; /* when, on vu_now_ms()'s clock, all that goes on has to be over; 0: there is no such limit */
+	bool ack;       /* REPLY_ACK: whatever is set is answered */
 	/* A request of the back end's: 0 or -errno, as it is answered. Called from within any of the calls below. */
 	int (*asked)(void *arg, uint32_t request);
 	void *arg;
@@ -122,6 +123,10 @@ struct vu_conn {
 	} in;
 	unsigned in_bytes;
 };
+
+int64_t vu_now_ms(void);
+/* When what begins now has to be over: by limit_ms, or by end_ms. */
+int64_t vu_until(const struct vu_conn *c);
 
 void vu_init(struct vu_conn *c, int fd, unsigned limit_ms);
 void vu_close(struct vu_conn *c); /* fine on one that is closed */

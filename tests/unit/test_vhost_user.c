@@ -610,6 +610,45 @@ static void lies_at_the_end(void **state)
 	}
 }
 
+/* Each answer is in time, but all of them together are not. */
+static void slow_ones_do_not_hold_anybody_up(void **state)
+{
+	for (unsigned way = 0; way < 2; way++) {
+		struct timespec start, end;
+		struct program p;
+		struct owner *o;
+		long ms;
+
+		program_init(&p, "slow");
+		program_start(&p);
+		o = owner_new(&p, way);
+		assert_int_equal(owner_start(o, 0), 0);
+		ask(o, false);
+		UNTIL(o, all_answered(o));
+		p.slow_ms = LIMIT_MS * 2 / 3;
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		for (unsigned life = 0; life < 6; life++) {
+			owner_stop(o);
+			(void)!owner_start(o, 0);
+		}
+		clock_gettime(CLOCK_MONOTONIC, &end);
+		ms = (end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000;
+		/* Some 60 messages of 200 ms each. */
+		assert_true(ms < 4000);
+		p.slow_ms = 0;
+		owner_stop(o);
+		o->next = o->got = 0;
+		UNTIL(o, way || owner_start(o, 0) == 0);
+		if (way)
+			assert_int_equal(owner_start(o, 0), 0);
+		ask(o, false);
+		UNTIL(o, all_answered(o));
+		owner_stop(o);
+		owner_free(o);
+		program_kill(&p);
+	}
+}
+
 static void words_that_nobody_asked_for(void **state)
 {
 	struct program p;
@@ -723,6 +762,7 @@ int main(void)
 		cmocka_unit_test(lies_at_the_beginning),
 		cmocka_unit_test(lies_later),
 		cmocka_unit_test(lies_at_the_end),
+		cmocka_unit_test(slow_ones_do_not_hold_anybody_up),
 		cmocka_unit_test(words_that_nobody_asked_for),
 		cmocka_unit_test(answers_to_nothing),
 		cmocka_unit_test(a_ring_that_makes_no_sense),

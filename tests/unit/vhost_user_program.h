@@ -26,6 +26,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PROGRAM_QUEUES  4
@@ -90,6 +91,7 @@ struct program {
 	/* at any time */
 	atomic_bool quit, hold, backward;        /* backward: the newest of a batch first */
 	atomic_bool says_changed, says_nonsense; /* at the next poke */
+	atomic_uint slow_ms;                     /* before each reply */
 	atomic_uint taken, connections;
 	atomic_uint done[PROGRAM_NUMBERS]; /* how often a number was answered */
 	atomic_uint config_writes;
@@ -339,6 +341,9 @@ static inline void program_reply(struct program *p, struct program_msg *m, const
 	enum program_lie lie = p->lie_at == m->request ? p->lie : LIE_NONE;
 	const uint8_t noise[64] = { 0xff, 0xfe, 0xfd };
 	int spare[3] = { p->wake, p->wake, p->wake };
+	const struct timespec pause = { .tv_nsec = p->slow_ms * 1000000L };
+
+	nanosleep(&pause, NULL);
 
 	m->flags = 1 | 4;
 	m->request ^= lie == LIE_REQUEST ? 64 : 0;

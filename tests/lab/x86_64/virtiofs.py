@@ -14,6 +14,10 @@ CASES = {
     "mmio": {"transport": "mmio"},
 }
 PROGRAM = {}
+# What p9.c finds of 9P: its magic number, and that there are no device files; trusted attributes, for which virtiofsd gives the
+# capability up; locks of the host's, which virtiofsd does not look at.
+OF_9P = ("statfs", "no device", "setxattr", "getxattr", "setxattr of one there", "listxattr", "removexattr",
+         "what the host has locked", "who has")
 
 # "held" is the file that somebody on the host has locked; virtiofsd keeps locks to the guest.
 SCRIPT = '''
@@ -73,7 +77,7 @@ def test(t, transport):
     t.equal("the folder that is only read", guest.fact("fixed", 600), wanted)
     t.equal("sums after a reboot", guest.fact("sum", 600), " ".join([wanted] * 3 + [many.split()[1], large]))
     steps = [line[6:] for line in guest.log().splitlines() if line.startswith("@step ")]
-    bad = [step for step in steps if not step.startswith("ok ")]
+    bad = [step for step in steps if not step.startswith("ok ") and step[6:].partition(" (")[0] not in OF_9P]
     t.check(not bad, "\n".join(bad))
     t.check(steps and steps[-1].startswith("ok end"), "the program ended early: %s" % steps[-1:])
     refused = re.findall(r"^@\+refused (.*)$", guest.log(), re.M)
