@@ -54,7 +54,7 @@ distclean:
 help:
 	@echo "make              build $(BUILD)/trapline"
 	@echo "make run          boot a stock Debian kernel with it: a shell on a terminal, a report elsewhere"
-	@echo "                  KERNEL=cloud|full|PATH  CPUS=2  MEMORY=512  VERBOSE=1 (kernel log)  BED=1  ARGS='--debug'"
+	@echo "                  KERNEL=full|cloud|PATH  CPUS=2  MEMORY=512  VERBOSE=1 (kernel log)  BED=1  ARGS='--debug'"
 	@echo "make check        every test there is, in every configuration; about 11 minutes"
 	@echo "make lab          stock kernels under real KVM, on any machine; about 7 minutes"
 	@echo "                  TEST='boot-*'  LIST=1  VERBOSE=1  JOBS=2  ARCH=x86_64"

@@ -132,20 +132,24 @@ class Modules:
         """Those of `names` that this kernel has as modules."""
         return [name for name in names if name.replace("-", "_") in self.paths]
 
-    def piece(self, names):
-        """An archive with the modules, and an index with which busybox's modprobe finds them by name or alias."""
-        archive = Archive()
+    def files(self, names):
+        """The modules, and an index with which busybox's modprobe finds them by name or alias: (path, bytes) of each."""
         folder = "lib/modules/%s" % self.kernel.release
-        order = self.closure(names)
         dep, alias = [], []
-        for name in order:
-            archive.file("%s/%s.ko" % (folder, name), self.data(name))
+        for name in self.closure(names):
+            yield "%s/%s.ko" % (folder, name), self.data(name)
             needs = [need for need in self.closure([name]) if need != name]
             dep.append("%s.ko:%s\n" % (name, "".join(" %s.ko" % need for need in reversed(needs))))
             alias += ["alias %s %s\n" % (text, name) for text in self._info(name, "alias")]
-        archive.file(folder + "/modules.dep", "".join(dep))
-        archive.file(folder + "/modules.alias", "".join(alias))
-        archive.file(folder + "/modules.symbols", "")
+        yield folder + "/modules.dep", "".join(dep).encode()
+        yield folder + "/modules.alias", "".join(alias).encode()
+        yield folder + "/modules.symbols", b""
+
+    def piece(self, names):
+        """An archive of these files."""
+        archive = Archive()
+        for path, data in self.files(names):
+            archive.file(path, data)
         return archive.bytes()
 
 
