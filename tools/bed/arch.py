@@ -26,6 +26,8 @@ class Arch:
     kvm_modules: tuple   # what L1 loads to get /dev/kvm, in order
     append: str = ""     # more words for L1's command line
     modules: tuple = dataclasses.field(default=("virtio_pci", "virtio_console", "virtio_blk", "tun"))
+    # What L1 has for tests to load.
+    shelf: tuple = dataclasses.field(default=("vhost_net", "vhost_vsock", "vhost_scsi", "target_core_file"))
 
 
 ARCHES = {

@@ -209,7 +209,8 @@ class Machine:
         for name, path in files:
             archive.copy(name, path)
         self.initrd = [initramfs.base(self.cache.busybox()),
-                       modules.piece(self.arch.modules + self.arch.kvm_modules), archive.bytes()]
+                       modules.piece(self.arch.modules + self.arch.kvm_modules +
+                                     tuple(modules.known(self.arch.shelf))), archive.bytes()]
 
     def _initrd_fd(self):
         """An anonymous file: QEMU reads it by its /dev/fd name, and it is gone with the last of us."""
