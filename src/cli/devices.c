@@ -92,6 +92,7 @@ static const struct device_option *const program_table[] = {
 	&option_9p,
 	&option_fs,
 	&option_vhost_user,
+	&option_vsock,
 	NULL,
 };
 

@@ -60,6 +60,7 @@ struct device_option {
 /* Those that have a file of their own. */
 extern const struct device_option option_disk;
 extern const struct device_option option_9p;
+extern const struct device_option option_vsock;
 extern const struct device_option option_vhost_user;
 extern const struct device_option option_fs;
 

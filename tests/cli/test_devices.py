@@ -27,6 +27,14 @@ def dry(*args, user=None):
                           capture_output=True, timeout=60, check=False, user=user)
 
 
+def device_test(*args, nodes=()):
+    """A machine without KVM where /dev has nothing but `nodes`, which are for nobody, by a user who is nobody."""
+    script = ("mount -t tmpfs none /dev\nfor node in %s; do touch /dev/$node; chmod 0 /dev/$node; done\n"
+              'exec setpriv --reuid=65534 --clear-groups --regid=65534 "$@"' % " ".join(nodes))
+    return subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", TRAPLINE, "device-test", *args], text=True,
+                          stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+
+
 def run(*args, **how):
     return subprocess.run([TRAPLINE, "run", "-k", KERNEL, *args], stdin=subprocess.DEVNULL, text=True, capture_output=True,
                           timeout=60, check=False, **how)
@@ -403,6 +411,49 @@ def test_networks_that_the_host_has_not():
         listener.listen(1)
         port = listener.getsockname()[1]
         refuse(run("-n", f"user,tcp=127.0.0.1/{port}:80"), HOST, f"TCP port {port}", "127.0.0.1", "another program")
+
+
+def test_vsock():
+    got = machine("--vsock", "3")
+    assert got["virtio"] == [{"name": "vsock0", "type": "vsock", "transport": "pci"}]
+    assert [(f["device"], f["class"]) for f in got["pci"] if f["name"] == "vsock0"] == [(0x1053, 0x0280)]
+    # A dry run leaves the host alone.
+    path = DIR + "/vsock"
+    assert machine("--vsock", "4294967294,uds=" + path)["virtio"]
+    assert not os.path.exists(path)
+    for cid in ("0", "1", "2", "4294967295", "9999999999"):
+        refuse(dry("--vsock", cid), USAGE, "--vsock " + cid, "no guest's CID", "3 to 4294967294")
+    refuse(dry("--vsock", "2"), USAGE, "2 is the host's")
+    for cid in ("x", "3x", "-3", "0x3", "99999999999999999999"):
+        refuse(dry("--vsock", cid), USAGE, "--vsock", "'" + cid, "no CID")
+    refuse(dry("--vsock", "3,uds="), USAGE, "uds=")
+    refuse(dry("--vsock", "3,uds=" + "a" * 97), USAGE, "97 bytes long", "96 at most")
+    refuse(dry("--vsock", "3,ud=x"), USAGE, "did you mean 'uds'?")
+    refuse(dry("--vsock", "3", "--vsock", "4"), USAGE, "--vsock 4", "one such device")
+    refuse(dry("--vsock", "3,transport=pci-legacy"), HOST, "virtio-vsock has no legacy interface")
+
+
+def test_sockets_of_vsock():
+    path = DIR + "/vsock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        refuse(run("--vsock", "3,uds=" + path), HOST, "vsock0", path, "another process listens")
+    os.unlink(path)
+    with open(path, "w", encoding="ascii"):
+        pass
+    refuse(run("--vsock", "3,uds=" + path), HOST, "vsock0", path, "is no socket")
+    os.unlink(path)
+    refuse(run("--vsock", "3,uds=" + DIR + "/absent/x"), HOST, "vsock0", DIR + "/absent/x", "No such file")
+    result = run("--vsock", "3,uds=" + path)
+    assert result.returncode == 0, result.stderr
+    assert not os.path.exists(path)
+
+
+def test_kernels_that_do_not_serve():
+    refuse(device_test("--vsock", "3"), HOST, "vsock0: /dev/vhost-vsock: No such file", "modprobe vhost_vsock", "or uds=PATH")
+    refuse(device_test("--vsock", "3", nodes=["vhost-vsock"]), HOST, "vsock0: /dev/vhost-vsock: Permission denied",
+           "group kvm", "or uds=PATH")
 
 
 if __name__ == "__main__":
