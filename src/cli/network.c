@@ -15,13 +15,26 @@
 #define MTU_LEAST 68 /* of IPv4; what the specification asks for */
 #define MTU_MOST  65535
 
-enum { KEY_MAC, KEY_MTU, KEY_TCP, KEY_UDP, KEY_IFNAME, KEY_FD, KEY_SCRIPT, KEY_DOWNSCRIPT, KEY_QUEUES, NR_KEYS };
+enum {
+	KEY_MAC,
+	KEY_MTU,
+	KEY_TCP,
+	KEY_UDP,
+	KEY_VHOST,
+	KEY_IFNAME,
+	KEY_FD,
+	KEY_SCRIPT,
+	KEY_DOWNSCRIPT,
+	KEY_QUEUES,
+	NR_KEYS
+};
 
 static const struct device_key keys[] = {
 	[KEY_MAC] = { "mac", false },
 	[KEY_MTU] = { "mtu", false },
 	[KEY_TCP] = { "tcp", false },
 	[KEY_UDP] = { "udp", false },
+	[KEY_VHOST] = { "vhost", true },
 	[KEY_IFNAME] = { "ifname", false },
 	[KEY_FD] = { "fd", false },
 	[KEY_SCRIPT] = { "script", false },
@@ -38,6 +51,7 @@ static const struct {
 } belongs[] = {
 	{ KEY_TCP, NET_USER, "user" },
 	{ KEY_UDP, NET_USER, "user" },
+	{ KEY_VHOST, NET_TAP, "tap" },
 	{ KEY_IFNAME, NET_TAP, "tap" },
 	{ KEY_FD, NET_TAP, "tap" },
 	{ KEY_SCRIPT, NET_TAP, "tap" },
@@ -77,7 +91,8 @@ static int check_keys(const struct device_value *value, enum net_kind kind, stru
 {
 	for (size_t i = 0; i < sizeof(belongs) / sizeof(belongs[0]); i++) {
 		if (value->keys[belongs[i].key] && belongs[i].kind != kind)
-			return error_set(err, -EINVAL, "%s= goes with %s", keys[belongs[i].key].name, belongs[i].word);
+			return error_set(err, -EINVAL, "%s%s goes with %s", keys[belongs[i].key].name,
+				keys[belongs[i].key].flag ? "" : "=", belongs[i].word);
 	}
 	if (value->keys[KEY_FD]) {
 		for (unsigned key = KEY_IFNAME; key < NR_KEYS; key++) {
@@ -117,6 +132,7 @@ static int parse_values(const struct device_value *value, struct virtio_net_opti
 
 	if (r == 0 && value->keys[KEY_MAC])
 		r = device_mac(value->keys[KEY_MAC], o->mac, err);
+	o->vhost = value->keys[KEY_VHOST];
 	o->has_mac = value->keys[KEY_MAC];
 	if (r == 0 && value->keys[KEY_MTU])
 		r = device_number("mtu", value->keys[KEY_MTU], MTU_LEAST, MTU_MOST, &o->mtu, err);
@@ -150,8 +166,8 @@ const struct device_option network_option = {
 	.letter = 'n',
 	.name = "network",
 	.value = "WHAT[,KEY=VALUE]...",
-	.help = "a network: user (by passt), tap, socket=PATH, none; keys: mac, mtu; user: tcp, udp; tap: ifname, fd, "
-		"script, downscript, queues",
+	.help = "a network: user (by passt), tap, socket=PATH, none; keys: mac, mtu; user: tcp, udp; tap: vhost, "
+		"ifname, fd, script, downscript, queues",
 	.device = "net",
 	.words = 1,
 	.type = &virtio_net_type,

@@ -61,6 +61,8 @@ struct net_ops {
 	 * May wait a second. NULL: nothing ever is.
 	 */
 	bool (*why)(struct net_backend *b, char how[CHILD_HOW]);
+	/* The size of that header is so, for somebody else who reads and writes: 10 or NET_HEADER. NULL: likewise. */
+	int (*header)(struct net_backend *b, unsigned size);
 	void (*close)(struct net_backend *b); /* frees */
 };
 

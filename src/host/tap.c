@@ -78,6 +78,15 @@ static int tap_offloads(struct net_backend *b, unsigned tun)
 	return ioctl(b->fds[0], TUNSETOFFLOAD, (unsigned long)tun) ? -errno : 0;
 }
 
+static int tap_header(struct net_backend *b, unsigned size)
+{
+	int arg = (int)size, r = 0;
+
+	for (unsigned i = 0; r == 0 && i < b->pairs; i++)
+		r = ioctl(b->fds[i], TUNSETVNETHDRSZ, &arg) ? -errno : 0;
+	return r;
+}
+
 /* `script NAME`, waited for. 0, or -errno with a line in `err`. */
 static int run_script(const char *script, const char *ifname, struct error *err)
 {
@@ -123,6 +132,7 @@ static const struct net_ops tap_ops = {
 	.send = tap_send,
 	.attach = tap_attach,
 	.offloads = tap_offloads,
+	.header = tap_header,
 	.close = tap_close,
 };
 

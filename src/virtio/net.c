@@ -28,25 +28,14 @@
 _Static_assert(sizeof(struct virtio_net_hdr_v1) == NET_HEADER, "a wire structure");
 _Static_assert(sizeof(struct virtio_net_hdr_mrg_rxbuf) == NET_HEADER, "the same");
 
-/* In front of each frame in the guest's buffers (5.1.6.1): old drivers without merged buffers leave the last field out. */
-static size_t header_size(const struct net *net)
-{
-	if (virtio_has(&net->v, VIRTIO_F_VERSION_1) || virtio_has(&net->v, VIRTIO_NET_F_MRG_RXBUF))
-		return NET_HEADER;
-	return sizeof(struct virtio_net_hdr);
-}
-
-static bool link_up(const struct net *net)
-{
-	return __atomic_load_n(&net->plugged, __ATOMIC_RELAXED) && !__atomic_load_n(&net->gone, __ATOMIC_RELAXED);
-}
-
 static void tell_link(struct net *net)
 {
-	uint16_t status = htole16(link_up(net) ? VIRTIO_NET_S_LINK_UP : 0);
+	uint16_t status = htole16(net_link_up(net) ? VIRTIO_NET_S_LINK_UP : 0);
 
-	if (__atomic_exchange_n(&net->config.status, status, __ATOMIC_RELAXED) != status)
-		virtio_config_changed(&net->v);
+	if (__atomic_exchange_n(&net->config.status, status, __ATOMIC_RELAXED) == status)
+		return;
+	net_vhost_link(net);
+	virtio_config_changed(&net->v);
 }
 
 /* The back end has ended, or its end of the wire has. Once. */
@@ -133,7 +122,7 @@ static int gather(struct net_pair *p, struct virtq *q, size_t need)
 			p->room += chain->in_len;
 		}
 		/* The header lies in one buffer; one without any room helps nobody. */
-		if (r != 1 || !chain->in_len || (p->nr_chains == 1 && chain->in_len < header_size(p->net))) {
+		if (r != 1 || !chain->in_len || (p->nr_chains == 1 && chain->in_len < net_header_size(p->net))) {
 			put_back(p);
 			return -EMSGSIZE;
 		}
@@ -145,7 +134,7 @@ static int gather(struct net_pair *p, struct virtq *q, size_t need)
 static bool deliver(struct net_pair *p, struct virtq *q)
 {
 	struct net *net = p->net;
-	size_t size = header_size(net), before = net->host->vnet ? NET_HEADER : 0, len = p->frame_len - before;
+	size_t size = net_header_size(net), before = net->host->vnet ? NET_HEADER : 0, len = p->frame_len - before;
 	struct virtio_net_hdr_v1 hdr = { .gso_type = VIRTIO_NET_HDR_GSO_NONE };
 	const uint8_t *frame = p->frame + before;
 	unsigned n;
@@ -185,7 +174,7 @@ static bool wanted(struct net_pair *p)
 	size_t before = net->host->vnet ? NET_HEADER : 0;
 	bool yes;
 
-	if (!link_up(net)) {
+	if (!net_link_up(net)) {
 		net_count(&p->rx_unplugged);
 		return false;
 	}
@@ -305,7 +294,7 @@ static int flatten(struct net_pair *p, struct virtq_chain *chain, unsigned *n, u
 static int transmit(struct net_pair *p, struct virtq_chain *chain)
 {
 	struct net *net = p->net;
-	size_t size = header_size(net);
+	size_t size = net_header_size(net);
 	struct virtio_net_hdr_v1 hdr = { .flags = 0 };
 	unsigned first = net->host->vnet ? 1 : 0, n;
 	uint64_t len;
@@ -324,7 +313,7 @@ static int transmit(struct net_pair *p, struct virtq_chain *chain)
 		net_count(&p->tx_malformed);
 		return 0;
 	}
-	if (!link_up(net)) {
+	if (!net_link_up(net)) {
 		net_count(&p->tx_unplugged);
 		return 0;
 	}
@@ -345,7 +334,7 @@ static int transmit(struct net_pair *p, struct virtq_chain *chain)
 static void flush(struct net_pair *p)
 {
 	struct net_backend *host = p->net->host;
-	int r = host->ops->flush && link_up(p->net) ? host->ops->flush(host, p->index) : 0;
+	int r = host->ops->flush && net_link_up(p->net) ? host->ops->flush(host, p->index) : 0;
 
 	p->blocked = r == -EAGAIN;
 	if (r && r != -EAGAIN)
@@ -438,7 +427,12 @@ static void net_quiesce(struct virtio *v, unsigned index)
 		}
 		watch(p);
 	}
-	virtio_quiet(v, index);
+	virtio_vhost_quiesce(&net->vhost, index);
+}
+
+static bool net_pause(struct virtio *v, unsigned index)
+{
+	return virtio_vhost_pause(&((struct net *)(void *)v)->vhost, index);
 }
 
 int net_use_pairs(struct net *net, unsigned pairs)
@@ -522,7 +516,7 @@ static void set_link(struct vm_link *link, bool up)
 
 static bool link_is_up(struct vm_link *link)
 {
-	return link_up(container_of(link, struct net, link));
+	return net_link_up(container_of(link, struct net, link));
 }
 
 /* ---- life ---- */
@@ -561,9 +555,11 @@ static int choose_mac(struct net *net, const struct virtio_net_options *o, struc
 static uint64_t features(const struct net *net)
 {
 	uint64_t f = 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_STATUS | 1ULL << VIRTIO_NET_F_MRG_RXBUF |
-		     1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_CTRL_RX | 1ULL << VIRTIO_NET_F_CTRL_RX_EXTRA |
-		     1ULL << VIRTIO_NET_F_CTRL_VLAN | 1ULL << VIRTIO_NET_F_CTRL_MAC_ADDR;
+		     1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_CTRL_MAC_ADDR;
 
+	/* Who sees no frame filters none. */
+	if (!net->kernel)
+		f |= 1ULL << VIRTIO_NET_F_CTRL_RX | 1ULL << VIRTIO_NET_F_CTRL_RX_EXTRA | 1ULL << VIRTIO_NET_F_CTRL_VLAN;
 	if (net->host->vnet)
 		f |= 1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_GUEST_CSUM | 1ULL << VIRTIO_NET_F_GUEST_TSO4 |
 		     1ULL << VIRTIO_NET_F_GUEST_TSO6 | 1ULL << VIRTIO_NET_F_GUEST_ECN | 1ULL << VIRTIO_NET_F_HOST_TSO4 |
@@ -585,6 +581,7 @@ static void net_destroy(struct virtio *v)
 		if (net->pair[i])
 			virtio_worker_stop(&net->pair[i]->worker);
 	}
+	virtio_vhost_fini(&net->vhost);
 	virtio_fini(v);
 	for (unsigned i = 0; i < NET_PAIRS; i++) {
 		if (net->pair[i])
@@ -594,6 +591,13 @@ static void net_destroy(struct virtio *v)
 	net_close(net->host);
 	pthread_mutex_destroy(&net->lock);
 	free(net);
+}
+
+static int make_queue(struct net *net, struct loop *loop, struct error *err)
+{
+	if (net->vhost.backend)
+		return virtio_vhost_queue(&net->vhost, NET_QUEUE, err);
+	return virtio_queue(&net->v, NET_QUEUE, loop, err);
 }
 
 static int make_pair(struct net *net, unsigned index, bool dry, struct error *err)
@@ -610,25 +614,29 @@ static int make_pair(struct net *net, unsigned index, bool dry, struct error *er
 	p->watch = (struct loop_watch){ .fd = net->host->fds[index], .fn = back_end_ready, .arg = p };
 	p->update = (struct loop_work){ .fn = update, .arg = p };
 	p->loop = &net->v.vm->loop;
-	if (!dry) {
+	if (net->vhost.backend) {
+		p->loop = &net->vhost.worker.loop;
+	} else if (!dry) {
 		snprintf(thread, sizeof(thread), "%.11s/%u", net->name, index);
 		r = virtio_worker_start(&p->worker, thread);
 		p->loop = &p->worker.loop;
 	}
 	if (r)
 		return error_set(err, r, "%s: no thread: %s", net->name, strerror(-r));
-	r = virtio_queue(&net->v, NET_QUEUE, p->loop, err);
-	return r ? r : virtio_queue(&net->v, NET_QUEUE, p->loop, err);
+	r = make_queue(net, p->loop, err);
+	return r ? r : make_queue(net, p->loop, err);
 }
 
 static int net_fill(struct net *net, const struct virtio_net_options *o, struct error *err)
 {
 	int r = choose_mac(net, o, err);
 
+	if (r == 0)
+		r = net->kernel ? net_vhost_open(net, err) : virtio_vhost_init(&net->vhost, &net->v, NULL, 0, "", err);
 	for (unsigned i = 0; r == 0 && i < net->pairs; i++)
 		r = make_pair(net, i, o->host.dry, err);
 	if (r == 0)
-		r = virtio_queue(&net->v, NET_QUEUE, net->pair[0]->loop, err);
+		r = make_queue(net, net->pair[0]->loop, err);
 	if (r)
 		return r;
 	net->active = 1;
@@ -658,6 +666,7 @@ static int net_create(struct vm *vm, const char *name, const void *config, struc
 		return r;
 	}
 	net->pairs = net->host->pairs;
+	net->kernel = o->vhost && !o->host.dry;
 	mtu = o->mtu ? o->mtu : net->host->mtu;
 	net->config.max_virtqueue_pairs = htole16((uint16_t)net->pairs);
 	net->config.mtu = htole16((uint16_t)mtu);
@@ -686,7 +695,9 @@ const struct virtio_type virtio_net_type = {
 	.destroy = net_destroy,
 	.config_write = net_config_write,
 	.ready = net_ready,
+	.hand_over = net_vhost_hand_over,
 	.serve = net_serve,
 	.quiesce = net_quiesce,
+	.pause = net_pause,
 	.reset = net_reset,
 };

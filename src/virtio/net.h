@@ -11,6 +11,7 @@ struct virtio_net_options {
 	const char *guest; /* its name, from which the address follows; NULL: none, and the address is any */
 	bool has_mac;
 	uint8_t mac[6];
+	bool vhost;   /* a tap's frames are carried by the host's kernel */
 	unsigned mtu; /* 0: the host's, where that is known */
 };
 

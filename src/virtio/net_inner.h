@@ -6,6 +6,7 @@
 #include <linux/virtio_net.h>
 
 #include "virtio/net.h"
+#include "virtio/vhost.h"
 
 #define NET_QUEUE     256  /* descriptors */
 #define NET_IOV       1023 /* pieces of a frame that goes out as it lies in guest memory */
@@ -59,7 +60,23 @@ struct net {
 	pthread_mutex_t lock;    /* a leaf: the filter */
 	struct net_filter filter;
 	struct net_pair *pair[NET_PAIRS];
+	bool kernel;               /* it carries the frames, and not we */
+	struct virtio_vhost vhost; /* without a back end where we do */
+	struct loop_work relink;
 };
+
+static inline bool net_link_up(const struct net *net)
+{
+	return __atomic_load_n(&net->plugged, __ATOMIC_RELAXED) && !__atomic_load_n(&net->gone, __ATOMIC_RELAXED);
+}
+
+/* In front of each frame in the guest's buffers (5.1.6.1): old drivers without merged buffers leave the last field out. */
+static inline size_t net_header_size(const struct net *net)
+{
+	if (virtio_has(&net->v, VIRTIO_F_VERSION_1) || virtio_has(&net->v, VIRTIO_NET_F_MRG_RXBUF))
+		return NET_HEADER;
+	return sizeof(struct virtio_net_hdr);
+}
 
 static inline void net_count(uint64_t *counter)
 {
@@ -76,6 +93,11 @@ static inline unsigned net_control_index(const struct net *net)
 {
 	return virtio_has(&net->v, VIRTIO_NET_F_MQ) ? 2 * net->pairs : 2;
 }
+
+/* After virtio_init(): the host's kernel carries the frames of all pairs. 0, or -errno with a line. */
+int net_vhost_open(struct net *net, struct error *err) __attribute__((warn_unused_result));
+bool net_vhost_hand_over(struct virtio *v, unsigned index);
+void net_vhost_link(struct net *net); /* the cable was pulled or plugged in; from any thread */
 
 void net_filter_reset(struct net_filter *filter); /* power-on: everything passes */
 /* Whether a frame of at least NET_ETHERNET bytes is wanted. `mac`: the device's own. */

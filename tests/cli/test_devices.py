@@ -454,6 +454,9 @@ def test_kernels_that_do_not_serve():
     refuse(device_test("--vsock", "3"), HOST, "vsock0: /dev/vhost-vsock: No such file", "modprobe vhost_vsock", "or uds=PATH")
     refuse(device_test("--vsock", "3", nodes=["vhost-vsock"]), HOST, "vsock0: /dev/vhost-vsock: Permission denied",
            "group kvm", "or uds=PATH")
+    refuse(dry("-n", "user,vhost"), USAGE, "vhost goes with tap")
+    refuse(dry("-n", "tap,vhost=on"), USAGE, "'vhost' takes no value")
+    assert machine("-n", "tap,vhost,queues=2")["virtio"] == [{"name": "net0", "type": "net", "transport": "pci"}]
 
 
 if __name__ == "__main__":
