@@ -93,6 +93,7 @@ static const struct device_option *const program_table[] = {
 	&option_fs,
 	&option_vhost_user,
 	&option_vsock,
+	&option_scsi,
 	NULL,
 };
 

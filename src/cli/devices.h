@@ -61,6 +61,7 @@ struct device_option {
 extern const struct device_option option_disk;
 extern const struct device_option option_9p;
 extern const struct device_option option_vsock;
+extern const struct device_option option_scsi;
 extern const struct device_option option_vhost_user;
 extern const struct device_option option_fs;
 

@@ -433,6 +433,21 @@ def test_vsock():
     refuse(dry("--vsock", "3,transport=pci-legacy"), HOST, "virtio-vsock has no legacy interface")
 
 
+def test_scsi():
+    wwpn = "naa.600140554cf3a18e"
+    got = machine("--scsi", "wwpn=" + wwpn, "-c", "4")
+    assert got["virtio"] == [{"name": "scsi0", "type": "scsi", "transport": "pci"}]
+    assert [(f["device"], f["class"]) for f in got["pci"] if f["name"] == "scsi0"] == [(0x1048, 0x0100)]
+    refuse(dry("--scsi", "queues=1"), USAGE, "--scsi queues=1", "which target?", "wwpn=naa.")
+    for bad in ("naa.600140554cf3a18", wwpn + "0", "eui." + wwpn[4:], wwpn.upper(), "naa.600140554cf3a18x"):
+        refuse(dry("--scsi", "wwpn=" + bad), USAGE, "wwpn=" + bad, "16 hexadecimal digits")
+    for bad in ("0", "17", "x"):
+        refuse(dry("--scsi", "wwpn=%s,queues=%s" % (wwpn, bad)), USAGE, "queues=" + bad, "from 1 to 16")
+    refuse(dry("--scsi", "wwpn=" + wwpn, "--scsi", "wwpn=" + wwpn), USAGE, "this target already")
+    refuse(device_test("--scsi", "wwpn=" + wwpn), HOST, "scsi0: /dev/vhost-scsi: No such file", "modprobe vhost_scsi")
+    refuse(device_test("--scsi", "wwpn=" + wwpn, nodes=["vhost-scsi"]), HOST, "scsi0", "Permission denied", "for root")
+
+
 def test_sockets_of_vsock():
     path = DIR + "/vsock"
     with socket.socket(socket.AF_UNIX) as listener:
