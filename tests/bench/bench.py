@@ -19,7 +19,7 @@ sys.path.insert(0, os.path.join(TOP, "tools"))
 from bed import ui  # noqa: E402
 
 # In this order, the quick ones first.
-BENCHES = ("binary", "startup", "memory", "dispatch", "settle", "boot")
+BENCHES = ("binary", "startup", "memory", "dispatch", "settle", "virtq", "virtio", "boot")
 
 
 class Skip(Exception):

@@ -7,23 +7,21 @@ are equal to the digit. docs/benchmarks.md explains the figures.
 """
 
 import collections
-import glob
 import json
 import os
 import re
 import shlex
 import subprocess
-import threading
 
 from bed import arch as arches
-from bed import initramfs, machine, packages, ui
+from bed import initramfs, packages, ui
+
+import inner
 
 KERNEL, INITRD = "/bench/kernel", "/bench/initrd"
 COLD, WARM = "/tmp/cold", "/tmp/warm"
 MIB = 256
-TIMEOUT = 1800  # seconds of the host's, for an inner machine with all its boots
 PATIENCE = 150  # seconds of processor time in which an inner machine has to say something; a boot takes up to 40
-ATTEMPTS = 3
 
 # The kernel's self-tests of its ciphers take longer than all else, and would hide what a monitor does.
 COMMON = "console=ttyS0 cryptomgr.notests nokaslr panic=-1"
@@ -46,10 +44,7 @@ HISTOGRAMS = (("kvm_userspace_exit", "reason,errno"), ("kvm_pio", "port,rw"), ("
 # QEMU, as little of it as a machine has: no network, no display, no disk.
 QEMU = ("qemu-system-x86_64 -accel kvm -cpu host -m %d -nodefaults -no-user-config -display none -no-reboot "
         "-serial stdio -L /usr/share/qemu" % MIB).split()
-QEMU_PROGRAM = "/usr/bin/qemu-system-x86_64"
 PEERS = {"qemu-pc": ("-M", "pc,hpet=off"), "qemu-microvm": ("-M", "microvm")}
-FIRMWARE = ("bios-256k.bin", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin")
-FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/seabios")
 
 # What answers in the kernel: such accesses are traced, but do not exit.
 IN_KERNEL_PORTS = ((0x20, 2), (0x40, 4), (0x61, 1), (0xa0, 2), (0x4d0, 2))
@@ -143,26 +138,13 @@ def script(plan, attempt):
     return "\n".join(lines + ["echo @done"]) + "\n"
 
 
-def firmware(name):
-    for folder in FIRMWARE_FOLDERS:
-        if os.path.exists(os.path.join(folder, name)):
-            return os.path.join(folder, name)
-    raise ui.Failure("%s is not in %s; install packages qemu-system-x86 and seabios" % (name, ", ".join(FIRMWARE_FOLDERS)))
-
-
-def with_libraries(path, program):
-    return [(name, library) for name, library in initramfs.libraries(program)] + [(path, program)]
-
-
 def files_for(bench, plan, initrd, kernel):
     """What the inner machine holds: kernel, initial RAM disk, the monitor with its libraries, the stopwatch."""
     files = [(KERNEL, kernel), (INITRD, initrd)]
-    programs = with_libraries("/bin/stopwatch", bench.program("tests", "bench", "boot_stopwatch"))
-    if plan.monitor == "trapline":
-        programs += with_libraries("/bin/trapline", bench.program("trapline"))
-    else:
-        programs += with_libraries("/bin/qemu-system-x86_64", QEMU_PROGRAM)
-        files += [("/usr/share/qemu/" + name, firmware(name)) for name in FIRMWARE]
+    programs = inner.with_libraries("/bin/stopwatch", bench.program("tests", "bench", "boot_stopwatch"))
+    more, extra = inner.monitor(bench, plan.monitor == "trapline")
+    programs += more
+    files += extra
     return files + list(dict(programs).items())
 
 
@@ -259,83 +241,6 @@ def parse(plan, text):
     return results
 
 
-class Runner:
-    """Runs inner machines side by side, one a processor."""
-
-    def __init__(self, cache, folder):
-        self.cache, self.folder = cache, folder
-        self.lock = threading.Lock()
-        self.halt = threading.Event()
-        self.failure = None
-        self.texts = {}
-        self.stuck = []
-
-    def run(self, name, plan, files):
-        """One inner machine's output.
-
-        A guest has been seen to wait for ever, with interrupts off, for a lock that its only vCPU holds: its timer's
-        interrupt had come where it has them off, presumably by QEMU's emulation of nested guests. As time is exact it
-        does so each time, so another attempt has another time.
-        """
-        for attempt in range(ATTEMPTS):
-            inner = machine.Machine(self.cache.arch, os.path.join(self.folder, name + ".log"), self.cache, memory=2048)
-            inner.prepare(files, script(plan, attempt))
-            try:
-                return inner.run_alone(TIMEOUT, PATIENCE, self.halt)
-            except machine.Stuck as stuck:
-                last = stuck
-            with self.lock:
-                self.stuck.append("%s, attempt %d: %s" % (name, attempt + 1, last))
-        raise last
-
-    def worker(self, queue):
-        while not self.halt.is_set():
-            with self.lock:
-                if not queue:
-                    return
-                name, plan, files = queue.pop(0)
-            try:
-                text = self.run(name, plan, files)
-                with self.lock:
-                    self.texts[name] = text
-            except (ui.Failure, machine.Lost) as failure:
-                if not self.halt.is_set():
-                    self.failure = ui.Failure("%s: %s" % (name, failure))
-                self.halt.set()
-
-    def progress(self, total):
-        """How many boots are done, from the logs as they grow."""
-        done = 0
-        for path in glob.glob(os.path.join(self.folder, "*.log")):
-            with open(path, "rb") as file:
-                done += file.read().count(b"@end")
-        return "%d of %d boots" % (done, total)
-
-    def go(self, work):
-        for path in glob.glob(os.path.join(self.folder, "*.log")):
-            os.unlink(path)
-        total = sum(2 * len(plan.cases) for _, plan, _ in work)
-        queue = list(work)
-        threads = [threading.Thread(target=self.worker, args=(queue,), daemon=True)
-                   for _ in range(min(os.cpu_count() or 1, len(work)))]
-        with ui.Stage("boots with a clock that counts instructions") as stage:
-            text = stage.text
-            try:
-                for thread in threads:
-                    thread.start()
-                while any(thread.is_alive() for thread in threads):
-                    for thread in threads:
-                        thread.join(1)
-                    stage.text = "%s: %s" % (text, self.progress(total))
-            finally:
-                self.halt.set()
-                for thread in threads:
-                    thread.join(10)
-        if self.failure:
-            raise self.failure
-        return self.texts
-
-
 # What is told
 
 
@@ -412,11 +317,12 @@ def measure(bench, monitors, again):
     kernel = cache.kernel("cloud")
     made = plans(our_defaults(bench.program("trapline"), kernel.image), monitors)
     initrd = make_initrd(bench, cache, folder)
-    work = [(plan.monitor, plan, files_for(bench, plan, initrd, kernel.image)) for plan in made]
-    work += [(name + "-again", plan, files) for name, plan, files in work if again and name == "trapline"]
+    work = [inner.Work(plan.monitor, lambda attempt, plan=plan: script(plan, attempt), files_for(bench, plan, initrd, kernel.image),
+                       2 * len(plan.cases)) for plan in made]
+    work += [item._replace(name=item.name + "-again") for item in work if again and item.name == "trapline"]
     # The longest first.
-    runner = Runner(cache, folder)
-    texts = runner.go(sorted(work, key=lambda item: item[0] != "qemu-microvm"))
+    runner = inner.Runner(cache, folder, "boots", PATIENCE)
+    texts = runner.go(sorted(work, key=lambda item: item.name != "qemu-microvm"))
     results = {plan.monitor: parse(plan, texts[plan.monitor]) for plan in made}
     trouble = accounted(results)
     if again and as_json({"": parse(made[0], texts["trapline-again"])}) != as_json({"": results["trapline"]}):
@@ -427,8 +333,7 @@ def measure(bench, monitors, again):
 
 
 def run(bench):
-    if not os.path.exists(QEMU_PROGRAM):
-        raise bench.Skip("no %s; package qemu-system-x86 brings it" % QEMU_PROGRAM)
+    inner.need_qemu(bench)
     results, trouble = measure(bench, MONITORS, True)
     print_table(bench, results)
     print_devices(bench, results)

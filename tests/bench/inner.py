@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Inner machines whose clock counts instructions, for benchmarks that compare monitors; and what they are given."""
+
+import collections
+import glob
+import os
+import threading
+
+from bed import initramfs, machine, ui
+
+TIMEOUT = 1800  # seconds of the host's, for an inner machine with all that it does
+ATTEMPTS = 6
+
+QEMU_PROGRAM = "/usr/bin/qemu-system-x86_64"
+FIRMWARE = ("bios-256k.bin", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin")
+FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/seabios")
+
+
+def need_qemu(bench):
+    if not os.path.exists(QEMU_PROGRAM):
+        raise bench.Skip("no %s; package qemu-system-x86 brings it" % QEMU_PROGRAM)
+
+
+def firmware(name):
+    for folder in FIRMWARE_FOLDERS:
+        if os.path.exists(os.path.join(folder, name)):
+            return os.path.join(folder, name)
+    raise ui.Failure("%s is not in %s; install packages qemu-system-x86 and seabios" % (name, ", ".join(FIRMWARE_FOLDERS)))
+
+
+def with_libraries(path, program):
+    return [(name, library) for name, library in initramfs.libraries(program)] + [(path, program)]
+
+
+def monitor(bench, ours):
+    """Programs with their libraries, and other files, that an inner machine needs for trapline or else for QEMU."""
+    if ours:
+        return with_libraries("/bin/trapline", bench.program("trapline")), []
+    return (with_libraries("/bin/qemu-system-x86_64", QEMU_PROGRAM),
+            [("/usr/share/qemu/" + name, firmware(name)) for name in FIRMWARE])
+
+
+# One inner machine's: script(attempt) is what it runs, files what it holds, steps how many lines "@end" it will say.
+Work = collections.namedtuple("Work", "name script files steps")
+
+
+class Runner:
+    """Runs inner machines side by side, one a processor."""
+
+    def __init__(self, cache, folder, what, patience):
+        """`what`: the steps that Work counts. `patience`: seconds of processor time in which a machine says something."""
+        self.cache, self.folder, self.what, self.patience = cache, folder, what, patience
+        self.lock = threading.Lock()
+        self.halt = threading.Event()
+        self.failure = None
+        self.texts = {}
+        self.stuck = []
+
+    def run(self, work):
+        """One inner machine's output.
+
+        A guest has been seen to wait for ever, with interrupts off, for a lock that its only vCPU holds: its timer's
+        interrupt had come where it has them off, presumably by QEMU's emulation of nested guests. As time is exact it
+        does so each time, so another attempt has another time.
+        """
+        for attempt in range(ATTEMPTS):
+            inner = machine.Machine(self.cache.arch, os.path.join(self.folder, work.name + ".log"), self.cache, memory=2048)
+            inner.prepare(work.files, work.script(attempt))
+            try:
+                return inner.run_alone(TIMEOUT, self.patience, self.halt)
+            except machine.Stuck as stuck:
+                last = stuck
+            with self.lock:
+                self.stuck.append("%s, attempt %d: %s" % (work.name, attempt + 1, last))
+        raise last
+
+    def worker(self, queue):
+        while not self.halt.is_set():
+            with self.lock:
+                if not queue:
+                    return
+                work = queue.pop(0)
+            try:
+                text = self.run(work)
+                with self.lock:
+                    self.texts[work.name] = text
+            except (ui.Failure, machine.Lost) as failure:
+                if not self.halt.is_set():
+                    self.failure = ui.Failure("%s: %s" % (work.name, failure))
+                self.halt.set()
+
+    def progress(self, total):
+        """How many steps are done, from the logs as they grow: each ends with such a line."""
+        done = 0
+        for path in glob.glob(os.path.join(self.folder, "*.log")):
+            with open(path, "rb") as file:
+                done += file.read().count(b"\n@end")
+        return "%d of %d %s" % (done, total, self.what)
+
+    def go(self, work):
+        for path in glob.glob(os.path.join(self.folder, "*.log")):
+            os.unlink(path)
+        total = sum(item.steps for item in work)
+        queue = list(work)
+        threads = [threading.Thread(target=self.worker, args=(queue,), daemon=True)
+                   for _ in range(min(os.cpu_count() or 1, len(work)))]
+        with ui.Stage("%s with a clock that counts instructions" % self.what) as stage:
+            text = stage.text
+            try:
+                for thread in threads:
+                    thread.start()
+                while any(thread.is_alive() for thread in threads):
+                    for thread in threads:
+                        thread.join(1)
+                    stage.text = "%s: %s" % (text, self.progress(total))
+            finally:
+                self.halt.set()
+                for thread in threads:
+                    thread.join(10)
+        if self.failure:
+            raise self.failure
+        return self.texts

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""virtio beside QEMU's: time, exits to user space, interrupts and system calls a request; disk, network, shared folder
+
+All monitors run one stock kernel with one workload (virtio_load.c) under one KVM, that of an inner machine whose clock
+counts instructions (tools/bed), as in boot.py. docs/benchmarks.md explains the figures.
+"""
+
+import collections
+import os
+import re
+import shlex
+import shutil
+
+from bed import arch as arches
+from bed import initramfs, packages, ui
+
+import inner
+
+INITRD = "/bench/initrd"
+MIB = 512
+PATIENCE = 40  # seconds of processor time in which an inner machine has to say something
+APPEND = "console=ttyS0 quiet cryptomgr.notests nokaslr panic=-1 bench="
+# What a guest does in one boot, by the word on its command line: its kernel, as 9p is not in the small one, and how much.
+GROUPS = collections.OrderedDict((("disk", ("cloud", 6)), ("tap", ("cloud", 3)), ("user", ("cloud", 3)), ("tree", ("full", 1))))
+DRIVERS = ("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "9p", "9pnet_virtio")
+TAP_MAC, USER_MAC = "52:54:00:00:00:01", "52:54:00:00:00:02"
+DISK_MIB = 64
+TAP_BYTES, USER_BYTES = 32 << 20, 8 << 20
+
+TRACING = "/sys/kernel/tracing"
+SUMS = ("exits", "halt_exits", "irq_injections")
+HISTOGRAMS = (("kvm/kvm_userspace_exit", "reason"), ("kvm/kvm_pio", "port"), ("kvm/kvm_msi_set_irq", "data"),
+              ("kvm/kvm_set_irq", "gsi,level"), ("raw_syscalls/sys_enter", "common_pid.execname,id"))
+NOT_MONITORS = ("load", "init", "exe", "cat", "sed", "passt", "passt.avx2")  # whose system calls are not the monitor's
+SERIAL = range(0x3f8, 0x400)
+NOT_VIRTIO = (0, 1, 2, 4, 8, 9, 12)  # lines of the timer, keyboard, serial port, RTC and ACPI
+
+GUEST_INIT = """#!/bin/sh
+export PATH=/bin:/sbin HOME=/root
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sys /sys
+/bin/busybox mount -t devtmpfs dev /dev
+/bin/busybox --install -s /bin
+dmesg -n 1
+stty -echo -onlcr
+for module in %(drivers)s; do modprobe $module 2>/dev/null; done
+for link in /sys/class/net/eth*; do
+	case $(cat $link/address) in
+	%(tap_mac)s) ip addr add 10.9.0.2/24 dev ${link##*/}; ip link set ${link##*/} up;;
+	# The MTU is what passt tells by DHCP.
+	%(user_mac)s) ip addr add 192.0.2.2/24 dev ${link##*/}; ip link set ${link##*/} mtu 65520 up;;
+	esac
+done
+case $bench in
+disk) load disk disk /dev/vda;;
+tap) load net tap 10.9.0.1 %(tap_bytes)d;;
+user) load net user 192.0.2.1 %(user_bytes)d;;
+tree) mount -t 9p -o trans=virtio,version=9p2000.L,msize=131072,cache=none share /mnt; load tree 9p-tree /mnt;;
+esac
+printf '\\n@over\\n'
+while :; do sleep 60; done
+"""
+
+# Passt makes the root of its own mount namespace another one, which the kernel refuses where it is the first of all.
+ROOTED = """#!/bin/sh
+mount --make-rprivate / && mkdir -p /run/root && mount --rbind / /run/root && cd /run/root && mount --move . / &&
+exec chroot . "$@"
+"""
+
+# For QEMU; trapline starts its own.
+START_PASST = """
+unshare -m /bin/rooted passt -f -q -s /tmp/passt 2>/tmp/passt.log &
+until [ -e /tmp/passt ]; do usleep 10000; done
+"""
+
+PREPARE = """
+echo nobody:x:65534:65534::/:/bin/false >>/etc/passwd
+mount -t debugfs debugfs /sys/kernel/debug
+mount -t tracefs tracefs %(tracing)s 2>/dev/null
+ip link set lo up
+tunctl -t t0 >/dev/null; ip addr add 10.9.0.1/24 dev t0; ip link set t0 up
+tunctl -t up0 >/dev/null; ip addr add 192.0.2.2/24 dev up0; ip link set up0 up; ip route add default via 192.0.2.1 dev up0
+dd if=/dev/zero of=/tmp/disk bs=1M count=%(disk)d 2>/dev/null
+mkdir /tmp/tree; load plant /tmp/tree
+load serve &
+mkfifo /tmp/in /tmp/out
+"""
+
+# The monitor's console is read line by line; what it waits for is a line, too.
+WATCH = """
+counters() { for name in %(sums)s; do echo "@$1 $name $(cat /sys/kernel/debug/kvm/$name)"; done; }
+exec 3>/tmp/in 4</tmp/out
+while read -r line <&4; do
+	case $line in
+	@ready*count) echo "$line"; hist ''; counters before; echo >&3;;
+	@done*\\ count\\ *) counters after; hists; hist '!'; echo "$line"; echo @end; echo >&3;;
+	@ready*) echo >&3;;
+	@done*) echo "$line"; echo >&3;;
+	@failed*) echo "$line"; break;;
+	@over) echo @finished; break;;
+	esac
+done
+sed 's/^/@err /' /tmp/err
+"""
+
+QEMU = ("qemu-system-x86_64 -accel kvm -cpu host -m %d -nodefaults -no-user-config -display none -no-reboot "
+        "-serial stdio -L /usr/share/qemu -initrd %s" % (MIB, INITRD)).split()
+# A thread of its own for the disk, and no polling: on the bed's one processor that only takes time from the guest.
+BACKS = ("-object iothread,id=t0,poll-max-ns=0 -drive if=none,id=d0,file=/tmp/disk,format=raw,aio=io_uring "
+         "-netdev tap,id=n0,ifname=t0,script=no,downscript=no,vhost=off "
+         "-netdev stream,id=n1,server=off,addr.type=unix,addr.path=/tmp/passt "
+         "-fsdev local,id=f0,path=/tmp/tree,security_model=none").split()
+FRONTS = {"blk": "drive=d0,iothread=t0", "tap": "netdev=n0,mac=" + TAP_MAC, "user": "netdev=n1,mac=" + USER_MAC,
+          "9p": "fsdev=f0,mount_tag=share"}
+
+
+def qemu(machine, bus):
+    words = list(QEMU) + ["-M", machine] + BACKS
+    for name, options in FRONTS.items():
+        device = "virtio-%s-%s" % ({"tap": "net", "user": "net"}.get(name, name), bus)
+        rom = ",romfile=" if bus == "pci" and name in ("tap", "user") else ""
+        words += ["-device", "%s,%s%s" % (device, options, rom)]
+    if bus == "device":
+        words += ["-global", "virtio-mmio.force-legacy=false"]
+    return words
+
+
+def trapline(transport):
+    return ["trapline", "run", "-i", INITRD, "-m", str(MIB), "--no-kernel-cache", "--virtio-transport", transport,
+            "-d", "/tmp/disk", "-n", "tap,ifname=t0,mac=" + TAP_MAC, "-n", "user,mac=" + USER_MAC,
+            "--9p", "/tmp/tree,share"]
+
+
+MONITORS = collections.OrderedDict((
+    ("trapline", trapline("pci")),
+    ("qemu-q35", qemu("q35,hpet=off", "pci")),
+    ("trapline-mmio", trapline("mmio")),
+    ("qemu-microvm", qemu("microvm", "device")),
+))
+
+
+def script(monitor, group, attempt):
+    """What the inner machine runs."""
+    ours = monitor.startswith("trapline")
+    kernel, append = kernel_path(GROUPS[group][0]), APPEND + group
+    command = MONITORS[monitor] + (["-k", kernel, "-p", append] if ours else ["-kernel", kernel, "-append", append])
+    lines = ["usleep %d" % (700 * attempt)] if attempt else []
+    lines += [PREPARE % {"tracing": TRACING, "disk": DISK_MIB}, "hist() {"]
+    for event, keys in HISTOGRAMS:
+        lines.append("echo \"$1hist:keys=%s:size=4096\" >%s/events/%s/trigger" % (keys, TRACING, event))
+    lines += ["}", "hists() {"]
+    for event, _ in HISTOGRAMS:
+        few = "[0-9][0-9]" if "sys_enter" in event else ""
+        lines.append("sed -n '/^{.*hitcount: *%s/s,^,@hist %s ,p' %s/events/%s/hist" % (
+            few, os.path.basename(event), TRACING, event))
+    lines += ["}", "" if ours else START_PASST]
+    lines += ["unshare -m /bin/rooted %s </tmp/in >/tmp/out 2>/tmp/err &" % " ".join(shlex.quote(word) for word in command),
+              WATCH % {"sums": " ".join(SUMS)}]
+    return "\n".join(lines) + "\n"
+
+
+def kernel_path(flavour):
+    return "/bench/kernel-" + flavour
+
+
+def files_for(bench, folder, name, kernel):
+    """What the inner machine holds."""
+    load = bench.program("tests", "bench", "virtio_load")
+    archive = initramfs.Archive()
+    archive.file("init", GUEST_INIT % {"drivers": " ".join(DRIVERS), "tap_mac": TAP_MAC, "user_mac": USER_MAC,
+                                       "tap_bytes": TAP_BYTES, "user_bytes": USER_BYTES}, 0o755)
+    archive.folder("mnt")
+    archive.copy("bin/load", load)
+    modules = initramfs.Modules(kernel)
+    path = os.path.join(folder, "initrd-" + kernel.flavour)
+    with open(path, "wb") as file:
+        file.write(initramfs.base(packages.Cache(arches.host()).busybox()) + modules.piece(modules.known(DRIVERS)) +
+                   archive.bytes())
+    rooted = os.path.join(folder, "rooted")
+    with open(rooted, "w") as file:
+        file.write(ROOTED)
+    programs, extra = inner.monitor(bench, name.startswith("trapline"))
+    programs += inner.with_libraries("/bin/passt", shutil.which("passt")) + [("/bin/load", load), ("/bin/rooted", rooted)]
+    return [(kernel_path(kernel.flavour), kernel.vmlinux), (INITRD, path)] + extra + list(dict(programs).items())
+
+
+class Figures:
+    """What one workload came to under one monitor."""
+
+    def __init__(self):
+        self.ns = self.requests = self.bytes = 0
+        self.sums = collections.Counter()
+        self.exits = self.serial = self.interrupts = 0
+        self.calls = collections.Counter()
+
+    def hist(self, line):
+        """A line of a histogram; system calls that came less than ten times were left out."""
+        event, _, rest = line.partition(" ")
+        keys = dict(re.findall(r"(\w+):\s*(\S[^,}]*?)\s*(?=[,}]|\s\w+:)", rest))
+        hits = int(re.search(r"hitcount:\s*(\d+)", rest).group(1))
+        if event == "kvm_userspace_exit":
+            self.exits += hits
+        elif event == "kvm_pio":
+            self.serial += hits if int(keys["port"]) in SERIAL else 0
+        elif event == "kvm_msi_set_irq":
+            self.interrupts += hits
+        elif event == "kvm_set_irq":
+            self.interrupts += hits if int(keys["level"]) and int(keys["gsi"]) not in NOT_VIRTIO else 0
+        else:
+            comm = re.search(r"common_pid: (.*?)\s*\[", rest).group(1).strip()
+            self.calls[comm, int(keys["id"])] += hits
+
+    def monitor_calls(self):
+        return sum(n for (comm, _), n in self.calls.items() if comm not in NOT_MONITORS)
+
+    def per(self, n):
+        return n / self.requests
+
+
+def parse(name, text):
+    """{workload: Figures} from what the inner machine printed."""
+    results, now = collections.OrderedDict(), None
+    if "\n@finished" not in text:
+        raise ui.Failure("%s: the inner machine did not finish; its last words: %s"
+                         % (name, " | ".join(text.strip().splitlines()[-3:])))
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "@ready":
+            now = results[rest.split()[0]]
+        elif word == "@done":
+            work, which, requests, size, ns = rest.split()
+            if which == "time":
+                figures = results.setdefault(work, Figures())
+                figures.ns, figures.requests, figures.bytes = int(ns), int(requests), int(size)
+        elif word in ("@before", "@after"):
+            key, value = rest.split()
+            now.sums[key] += int(value) if word == "@after" else -int(value)
+        elif word == "@hist":
+            now.hist(rest)
+    return results
+
+
+def measure(bench, monitors):
+    cache = packages.Cache(arches.host())
+    folder = os.path.join(bench.build, "bench", "virtio")
+    os.makedirs(folder, exist_ok=True)
+    kernels = {flavour: cache.kernel(flavour) for flavour, _ in GROUPS.values()}
+    work = [inner.Work("%s-%s" % (name, group), lambda attempt, name=name, group=group: script(name, group, attempt),
+                       files_for(bench, folder, name, kernels[GROUPS[group][0]]), GROUPS[group][1])
+            for group in GROUPS for name in monitors]
+    runner = inner.Runner(cache, folder, "workloads", PATIENCE)
+    texts = runner.go(work)
+    results = {name: collections.OrderedDict() for name in monitors}
+    for name in monitors:
+        for group in GROUPS:
+            results[name].update(parse("%s-%s" % (name, group), texts["%s-%s" % (name, group)]))
+    return results, runner.stuck
+
+
+def run(bench):
+    inner.need_qemu(bench)
+    results, stuck = measure(bench, list(MONITORS))
+    works = list(results["trapline"])
+    for key, title, value in (
+            ("time", "microseconds a request", lambda f: f.ns / f.requests / 1e3),
+            ("exits", "exits to user space a request", lambda f: f.per(f.exits - f.serial)),
+            ("all exits", "exits of all kinds a request", lambda f: f.per(f.sums["exits"])),
+            ("interrupts", "interrupts a request", lambda f: f.per(f.interrupts)),
+            ("calls", "the monitor's system calls a request", lambda f: f.per(f.monitor_calls()))):
+        bench.table(key, (title, *results), [[work] + [value(results[name][work]) for name in results] for work in works])
+        ui.say()
+    for line in stuck:
+        bench.note(line)
