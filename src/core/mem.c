@@ -15,56 +15,79 @@ static bool mem_wraps(uint64_t gpa, uint64_t len)
 	return len && gpa + (len - 1) < gpa;
 }
 
-/* The piece at gpa, at most `len` bytes (at least 1); inside a read section. */
-static void *mem_piece(struct mem *mem, uint64_t gpa, uint64_t *len, bool write, struct memory **memory)
+/* The window is where `gpa` is; false: there is no such memory, and no window. */
+static __attribute__((noinline)) bool window_move(struct mem_window *w, uint64_t gpa, bool write)
 {
-	uint64_t want = *len;
-	void *host = bus_memory(mem->bus, gpa, len, write, memory);
+	uint64_t len = UINT64_MAX - gpa ? UINT64_MAX - gpa : 1;
 
-	if (!host || !*len)
-		return NULL;
-	if (*len > want)
-		*len = want;
-	return host;
+	w->memory = NULL;
+	/* RAM can be written, and mostly will. */
+	w->host = bus_memory(w->mem->bus, gpa, &len, true, &w->memory);
+	w->write = w->host;
+	if (!w->host && !write) {
+		len = UINT64_MAX - gpa ? UINT64_MAX - gpa : 1;
+		w->host = bus_memory(w->mem->bus, gpa, &len, false, &w->memory);
+	}
+	w->gpa = gpa;
+	w->len = w->host ? len : 0;
+	return w->host;
 }
 
-int mem_read(struct mem *mem, uint64_t gpa, void *buf, uint64_t len)
+/* The piece at gpa, at most *len bytes (at least 1), as many as are put there; inside a read section. */
+static inline void *window_piece(struct mem_window *w, uint64_t gpa, uint64_t *len, bool write)
+{
+	uint64_t left;
+
+	if ((gpa - w->gpa >= w->len || (write && !w->write)) && !window_move(w, gpa, write))
+		return NULL;
+	left = w->len - (gpa - w->gpa);
+	if (*len > left)
+		*len = left;
+	return w->host + (gpa - w->gpa);
+}
+
+int mem_window_read(struct mem_window *w, uint64_t gpa, void *buf, uint64_t len)
 {
 	uint8_t *to = buf;
-	int rc = 0;
 
 	if (mem_wraps(gpa, len))
 		return -EFAULT;
-	bus_read_lock();
 	while (len) {
 		uint64_t n = len;
-		const void *from = mem_piece(mem, gpa, &n, false, NULL);
+		const void *from = window_piece(w, gpa, &n, false);
 
-		if (!from) {
-			rc = -EFAULT;
-			break;
-		}
+		if (!from)
+			return -EFAULT;
 		memcpy(to, from, n);
 		to += n;
 		gpa += n;
 		len -= n;
 	}
+	return 0;
+}
+
+int mem_read(struct mem *mem, uint64_t gpa, void *buf, uint64_t len)
+{
+	struct mem_window w = { .mem = mem };
+	int rc;
+
+	bus_read_lock();
+	rc = mem_window_read(&w, gpa, buf, len);
 	bus_read_unlock();
 	return rc;
 }
 
 /* Copies from `from`, or fills with `byte` where that is NULL. */
-static int mem_store(struct mem *mem, uint64_t gpa, const uint8_t *from, uint8_t byte, uint64_t len)
+static int window_store(struct mem_window *w, uint64_t gpa, const uint8_t *from, uint8_t byte, uint64_t len)
 {
 	uint64_t done = 0;
 	int rc = 0;
 
 	if (mem_wraps(gpa, len))
 		return -EFAULT;
-	bus_read_lock();
 	while (done < len) {
 		uint64_t n = len - done;
-		void *to = mem_piece(mem, gpa + done, &n, true, NULL);
+		void *to = window_piece(w, gpa + done, &n, true);
 
 		if (!to) {
 			rc = -EFAULT;
@@ -76,103 +99,144 @@ static int mem_store(struct mem *mem, uint64_t gpa, const uint8_t *from, uint8_t
 			memset(to, byte, n);
 		done += n;
 	}
-	bus_read_unlock();
 	/* Also after a failure: what was written was written. */
-	mem_dirty(mem, gpa, done);
+	mem_dirty(w->mem, gpa, done);
 	return rc;
+}
+
+int mem_window_write(struct mem_window *w, uint64_t gpa, const void *buf, uint64_t len)
+{
+	return len ? window_store(w, gpa, buf, 0, len) : 0;
 }
 
 int mem_write(struct mem *mem, uint64_t gpa, const void *buf, uint64_t len)
 {
-	return len ? mem_store(mem, gpa, buf, 0, len) : 0;
+	struct mem_window w = { .mem = mem };
+	int rc;
+
+	bus_read_lock();
+	rc = mem_window_write(&w, gpa, buf, len);
+	bus_read_unlock();
+	return rc;
 }
 
 int mem_fill(struct mem *mem, uint64_t gpa, uint8_t byte, uint64_t len)
 {
-	return mem_store(mem, gpa, NULL, byte, len);
+	struct mem_window w = { .mem = mem };
+	int rc;
+
+	bus_read_lock();
+	rc = window_store(&w, gpa, NULL, byte, len);
+	bus_read_unlock();
+	return rc;
 }
 
 /* The word at gpa, inside a read section; NULL if it is not one access of the host's. */
-static void *mem_word(struct mem *mem, uint64_t gpa, uint64_t width, bool write)
+static inline void *window_word(struct mem_window *w, uint64_t gpa, uint64_t width, bool write)
 {
 	uint64_t n = width;
-	void *host = gpa % width ? NULL : mem_piece(mem, gpa, &n, write, NULL);
+	void *host = gpa % width ? NULL : window_piece(w, gpa, &n, write);
 
 	return host && n == width && (uintptr_t)host % width == 0 ? host : NULL;
 }
 
+int mem_window_load16(struct mem_window *w, uint64_t gpa, uint16_t *value)
+{
+	const uint16_t *word = window_word(w, gpa, sizeof(*word), false);
+
+	*value = word ? le16toh(__atomic_load_n(word, __ATOMIC_ACQUIRE)) : 0;
+	return word ? 0 : -EFAULT;
+}
+
 int mem_load16(struct mem *mem, uint64_t gpa, uint16_t *value)
 {
-	const uint16_t *word;
+	struct mem_window w = { .mem = mem };
+	int rc;
 
 	bus_read_lock();
-	word = mem_word(mem, gpa, sizeof(*word), false);
-	*value = word ? le16toh(__atomic_load_n(word, __ATOMIC_ACQUIRE)) : 0;
+	rc = mem_window_load16(&w, gpa, value);
 	bus_read_unlock();
-	return word ? 0 : -EFAULT;
+	return rc;
 }
 
 int mem_load32(struct mem *mem, uint64_t gpa, uint32_t *value)
 {
+	struct mem_window w = { .mem = mem };
 	const uint32_t *word;
 
 	bus_read_lock();
-	word = mem_word(mem, gpa, sizeof(*word), false);
+	word = window_word(&w, gpa, sizeof(*word), false);
 	*value = word ? le32toh(__atomic_load_n(word, __ATOMIC_ACQUIRE)) : 0;
 	bus_read_unlock();
 	return word ? 0 : -EFAULT;
 }
 
-int mem_store16(struct mem *mem, uint64_t gpa, uint16_t value)
+int mem_window_store16(struct mem_window *w, uint64_t gpa, uint16_t value)
 {
-	uint16_t *word;
+	uint16_t *word = window_word(w, gpa, sizeof(*word), true);
 
-	bus_read_lock();
-	word = mem_word(mem, gpa, sizeof(*word), true);
-	if (word)
-		__atomic_store_n(word, htole16(value), __ATOMIC_RELEASE);
-	bus_read_unlock();
 	if (!word)
 		return -EFAULT;
-	mem_dirty(mem, gpa, sizeof(*word));
+	__atomic_store_n(word, htole16(value), __ATOMIC_RELEASE);
+	mem_dirty(w->mem, gpa, sizeof(*word));
 	return 0;
+}
+
+int mem_store16(struct mem *mem, uint64_t gpa, uint16_t value)
+{
+	struct mem_window w = { .mem = mem };
+	int rc;
+
+	bus_read_lock();
+	rc = mem_window_store16(&w, gpa, value);
+	bus_read_unlock();
+	return rc;
 }
 
 int mem_store32(struct mem *mem, uint64_t gpa, uint32_t value)
 {
+	struct mem_window w = { .mem = mem };
 	uint32_t *word;
 
 	bus_read_lock();
-	word = mem_word(mem, gpa, sizeof(*word), true);
-	if (word)
+	word = window_word(&w, gpa, sizeof(*word), true);
+	if (word) {
 		__atomic_store_n(word, htole32(value), __ATOMIC_RELEASE);
+		mem_dirty(mem, gpa, sizeof(*word));
+	}
 	bus_read_unlock();
-	if (!word)
-		return -EFAULT;
-	mem_dirty(mem, gpa, sizeof(*word));
-	return 0;
+	return word ? 0 : -EFAULT;
 }
 
-int mem_map_some(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
+int mem_window_map(
+	struct mem_window *w, uint64_t gpa, uint64_t len, bool write, const struct memory *held, struct mem_ref *ref)
 {
-	struct memory *memory = NULL;
 	void *host;
 
 	*ref = (struct mem_ref){ .gpa = gpa };
 	if (!len || mem_wraps(gpa, len))
 		return -EFAULT;
-	bus_read_lock();
-	host = mem_piece(mem, gpa, &len, write, &memory);
-	if (!host || !memory) {
-		bus_read_unlock();
+	host = window_piece(w, gpa, &len, write);
+	if (!host || !w->memory)
 		return -EFAULT;
-	}
-	memory_get(memory);
-	bus_read_unlock();
 	ref->host = host;
 	ref->len = len;
-	ref->memory = memory;
+	if (w->memory != held) {
+		memory_get(w->memory);
+		ref->memory = w->memory;
+	}
 	return 0;
+}
+
+int mem_map_some(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
+{
+	struct mem_window w = { .mem = mem };
+	int rc;
+
+	bus_read_lock();
+	rc = mem_window_map(&w, gpa, len, write, NULL, ref);
+	bus_read_unlock();
+	return rc;
 }
 
 int mem_map(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)

@@ -31,6 +31,32 @@ struct mem_ref {
 	struct memory *memory;
 };
 
+/*
+ * The last look-up, kept for those that follow: RAM is few regions, and what belongs together mostly lies in one. Good
+ * from bus_read_lock() to bus_read_unlock() only, which the user calls around all of its life; begins as { .mem = mem }.
+ */
+struct mem_window {
+	struct mem *mem;
+	/* mem.c's own */
+	uint64_t gpa, len;
+	uint8_t *host;
+	struct memory *memory;
+	bool write;
+};
+
+/* What the calls of the same names without `window` do, which are these with a window of their own. */
+int mem_window_read(struct mem_window *w, uint64_t gpa, void *buf, uint64_t len) __attribute__((warn_unused_result));
+int mem_window_write(struct mem_window *w, uint64_t gpa, const void *buf, uint64_t len)
+	__attribute__((warn_unused_result));
+int mem_window_load16(struct mem_window *w, uint64_t gpa, uint16_t *value) __attribute__((warn_unused_result));
+int mem_window_store16(struct mem_window *w, uint64_t gpa, uint16_t value) __attribute__((warn_unused_result));
+/*
+ * As mem_map_some(), but where the memory is `held`, to which the caller has a reference that outlives this one, none is
+ * taken, and ref->memory is NULL.
+ */
+int mem_window_map(struct mem_window *w, uint64_t gpa, uint64_t len, bool write, const struct memory *held,
+	struct mem_ref *ref) __attribute__((warn_unused_result));
+
 /* 0, or -EFAULT if any byte has no RAM behind it; then bytes before it may have been written. */
 int mem_read(struct mem *mem, uint64_t gpa, void *buf, uint64_t len) __attribute__((warn_unused_result));
 int mem_write(struct mem *mem, uint64_t gpa, const void *buf, uint64_t len) __attribute__((warn_unused_result));

@@ -64,6 +64,8 @@ struct descriptor {
 struct virtq_scratch {
 	uint8_t table[VIRTQ_MAX][DESC_SIZE];
 	struct mem_ref refs[VIRTQ_MAX]; /* `out` first */
+	struct mem_window window;       /* rings, tables and buffers mostly lie in one piece of RAM */
+	const struct memory *held;      /* to which the last piece that has a reference has it */
 	unsigned nr, nr_out;
 	bool in; /* a descriptor for the device to write was there */
 	uint64_t out_len, in_len;
@@ -123,7 +125,7 @@ static bool copy_descriptor(struct virtq *q, unsigned slot, struct descriptor *d
 {
 	uint8_t raw[DESC_SIZE];
 
-	if (mem_read(q->mem, q->state->desc + (uint64_t)slot * DESC_SIZE, raw, sizeof(raw)) < 0)
+	if (mem_window_read(&q->scratch->window, q->state->desc + (uint64_t)slot * DESC_SIZE, raw, sizeof(raw)) < 0)
 		return false;
 	*d = decode(q, raw);
 	return true;
@@ -148,8 +150,11 @@ static bool take_bytes(struct virtq *q, const struct descriptor *d)
 	while (left) {
 		struct mem_ref *ref = &s->refs[s->nr];
 
-		if (s->nr == VIRTQ_MAX || mem_map_some(q->mem, gpa, left, in, ref) < 0)
+		if (s->nr == VIRTQ_MAX || mem_window_map(&s->window, gpa, left, in, s->held, ref) < 0)
 			return false;
+		/* Pieces of one memory behind each other have one reference, which goes when the chain does. */
+		if (ref->memory)
+			s->held = ref->memory;
 		s->nr++;
 		s->nr_out += !in;
 		gpa += ref->len;
@@ -166,7 +171,7 @@ static bool take_table(struct virtq *q, const struct descriptor *indirect)
 
 	if (!q->indirect || (indirect->flags & VRING_DESC_F_NEXT) || indirect->len % DESC_SIZE || !n || n > VIRTQ_MAX)
 		return false;
-	if (mem_read(q->mem, indirect->addr, s->table, indirect->len) < 0)
+	if (mem_window_read(&s->window, indirect->addr, s->table, indirect->len) < 0)
 		return false;
 	for (unsigned seen = 0; seen < n; seen++) {
 		struct descriptor d = decode(q, s->table[i]);
@@ -230,25 +235,25 @@ static bool take_packed(struct virtq *q, unsigned head)
 }
 
 /* The slot where the next chain begins. 1, 0: there is none, -EINVAL: the ring is wrong. */
-static int next_head(struct virtq *q, unsigned *head)
+static int next_head(struct virtq *q, struct mem_window *w, unsigned *head)
 {
 	const struct virtq_state *s = q->state;
 	uint16_t word, ahead;
 
 	if (q->packed) {
-		if (mem_load16(q->mem, s->desc + (uint64_t)s->avail * DESC_SIZE + PACKED_FLAGS, &word) < 0)
+		if (mem_window_load16(w, s->desc + (uint64_t)s->avail * DESC_SIZE + PACKED_FLAGS, &word) < 0)
 			return -EINVAL;
 		*head = s->avail;
 		return !!(word & AVAIL_BIT) == s->avail_wrap && !!(word & USED_BIT) != s->avail_wrap;
 	}
-	if (mem_load16(q->mem, s->driver + RING_IDX, &word) < 0)
+	if (mem_window_load16(w, s->driver + RING_IDX, &word) < 0)
 		return -EINVAL;
 	ahead = (uint16_t)(word - s->avail);
 	if (!ahead)
 		return 0;
 	if (ahead > s->size)
 		return -EINVAL;
-	if (mem_load16(q->mem, s->driver + RING_ENTRIES + 2ULL * (s->avail & (s->size - 1U)), &word) < 0)
+	if (mem_window_load16(w, s->driver + RING_ENTRIES + 2ULL * (s->avail & (s->size - 1U)), &word) < 0)
 		return -EINVAL;
 	*head = word;
 	return 1;
@@ -286,11 +291,30 @@ static struct virtq_chain *chain_of_scratch(struct virtq *q)
 	return chain;
 }
 
+/* The next chain into the scratch. 1, 0: there is none, -EINVAL: it is wrong. */
+static int take(struct virtq *q)
+{
+	struct virtq_scratch *s = q->scratch;
+	unsigned head;
+	int rc;
+
+	s->nr = s->nr_out = s->slots = 0;
+	s->in = false;
+	s->in_len = s->out_len = 0;
+	s->window = (struct mem_window){ .mem = q->mem };
+	s->held = NULL;
+	bus_read_lock();
+	rc = next_head(q, &s->window, &head);
+	if (rc > 0 && !(q->packed ? take_packed(q, head) : take_split(q, head)))
+		rc = -EINVAL;
+	bus_read_unlock();
+	return rc;
+}
+
 int virtq_pop(struct virtq *q, struct virtq_chain **out)
 {
 	struct virtq_scratch *s = q->scratch;
 	struct virtq_state *state = q->state;
-	unsigned head;
 	int rc;
 
 	*out = NULL;
@@ -298,14 +322,10 @@ int virtq_pop(struct virtq *q, struct virtq_chain **out)
 		return -EINVAL;
 	if (!state->enabled || virtq_paused(q))
 		return 0;
-	rc = next_head(q, &head);
+	rc = take(q);
 	if (rc == 0)
 		return 0;
-	s->nr = s->nr_out = s->slots = 0;
-	s->in = false;
-	s->in_len = s->out_len = 0;
-	if (rc < 0 || !(q->packed ? take_packed(q, head) : take_split(q, head)) || !s->nr ||
-		__atomic_load_n(&q->owed, __ATOMIC_RELAXED) + s->slots > state->size) {
+	if (rc < 0 || !s->nr || __atomic_load_n(&q->owed, __ATOMIC_RELAXED) + s->slots > state->size) {
 		forget_scratch(s);
 		virtq_break(q);
 		return -EINVAL;
@@ -326,12 +346,15 @@ int virtq_pop(struct virtq *q, struct virtq_chain **out)
 
 bool virtq_empty(struct virtq *q)
 {
+	struct mem_window w = { .mem = q->mem };
 	unsigned head;
 	int rc;
 
 	if (is_broken(q) || !q->state->enabled || virtq_paused(q))
 		return true;
-	rc = next_head(q, &head);
+	bus_read_lock();
+	rc = next_head(q, &w, &head);
+	bus_read_unlock();
 	if (rc < 0)
 		virtq_break(q);
 	return rc <= 0;
@@ -382,24 +405,26 @@ void virtq_unpop(struct virtq_chain *chain)
 }
 
 /* All but what makes it visible. */
-static int put_used(struct virtq *q, uint16_t slot, const struct virtq_chain *chain, uint32_t written)
+static int put_used(
+	struct virtq *q, struct mem_window *w, uint16_t slot, const struct virtq_chain *chain, uint32_t written)
 {
 	struct vring_used_elem elem = { .id = htole32(chain->id), .len = htole32(written) };
 	struct vring_packed_desc desc = { .len = htole32(written), .id = htole16(chain->id) };
 
 	if (!q->packed)
-		return mem_write(
-			q->mem, q->state->device + RING_ENTRIES + (uint64_t)slot * USED_ELEM_SIZE, &elem, sizeof(elem));
+		return mem_window_write(
+			w, q->state->device + RING_ENTRIES + (uint64_t)slot * USED_ELEM_SIZE, &elem, sizeof(elem));
 	/* Length and id lie side by side; the flags behind them come later and by themselves. */
-	return mem_write(q->mem, q->state->desc + (uint64_t)slot * DESC_SIZE + offsetof(struct vring_packed_desc, len),
-		&desc.len, PACKED_FLAGS - offsetof(struct vring_packed_desc, len));
+	return mem_window_write(w,
+		q->state->desc + (uint64_t)slot * DESC_SIZE + offsetof(struct vring_packed_desc, len), &desc.len,
+		PACKED_FLAGS - offsetof(struct vring_packed_desc, len));
 }
 
-static int put_flags(struct virtq *q, uint16_t slot, uint8_t wrap, uint32_t written)
+static int put_flags(struct virtq *q, struct mem_window *w, uint16_t slot, uint8_t wrap, uint32_t written)
 {
 	uint16_t flags = (wrap ? AVAIL_BIT | USED_BIT : 0) | (written ? VRING_DESC_F_WRITE : 0);
 
-	return mem_store16(q->mem, q->state->desc + (uint64_t)slot * DESC_SIZE + PACKED_FLAGS, flags);
+	return mem_window_store16(w, q->state->desc + (uint64_t)slot * DESC_SIZE + PACKED_FLAGS, flags);
 }
 
 static uint32_t written_to(const struct virtq_chain *chain, uint32_t written)
@@ -411,23 +436,25 @@ static uint32_t written_to(const struct virtq_chain *chain, uint32_t written)
  * Writes them to the used side. The driver may offer slots again as soon as it sees them used, and the thread that takes
  * may see that at once: so they are no longer owed before they are visible.
  */
-static int give_split(struct virtq *q, struct virtq_chain **chains, const uint32_t *written, unsigned n)
+static int give_split(
+	struct virtq *q, struct mem_window *w, struct virtq_chain **chains, const uint32_t *written, unsigned n)
 {
 	struct virtq_state *s = q->state;
 
 	for (unsigned i = 0; i < n; i++) {
-		if (put_used(q, (uint16_t)((s->used + i) & (s->size - 1U)), chains[i],
+		if (put_used(q, w, (uint16_t)((s->used + i) & (s->size - 1U)), chains[i],
 			    written_to(chains[i], written[i])) < 0)
 			return -EINVAL;
 		__atomic_fetch_sub(&q->owed, chains[i]->slots, __ATOMIC_RELAXED);
 	}
 	s->used = (uint16_t)(s->used + n);
 	q->fresh += n;
-	return mem_store16(q->mem, s->device + RING_IDX, s->used);
+	return mem_window_store16(w, s->device + RING_IDX, s->used);
 }
 
 /* The first one's flags come last: until they do, the driver looks at none of them. */
-static int give_packed(struct virtq *q, struct virtq_chain **chains, const uint32_t *written, unsigned n)
+static int give_packed(
+	struct virtq *q, struct mem_window *w, struct virtq_chain **chains, const uint32_t *written, unsigned n)
 {
 	struct virtq_state *s = q->state;
 	uint16_t first = s->used;
@@ -436,17 +463,19 @@ static int give_packed(struct virtq *q, struct virtq_chain **chains, const uint3
 	for (unsigned i = 0; i < n; i++) {
 		uint32_t len = written_to(chains[i], written[i]);
 
-		if (put_used(q, s->used, chains[i], len) < 0 || (i && put_flags(q, s->used, s->used_wrap, len) < 0))
+		if (put_used(q, w, s->used, chains[i], len) < 0 ||
+			(i && put_flags(q, w, s->used, s->used_wrap, len) < 0))
 			return -EINVAL;
 		__atomic_fetch_sub(&q->owed, chains[i]->slots, __ATOMIC_RELAXED);
 		packed_advance(q, &s->used, &s->used_wrap, chains[i]->slots);
 		q->fresh += chains[i]->slots;
 	}
-	return put_flags(q, first, wrap, written_to(chains[0], written[0]));
+	return put_flags(q, w, first, wrap, written_to(chains[0], written[0]));
 }
 
 void virtq_push_all(struct virtq_chain **chains, const uint32_t *written, unsigned n)
 {
+	struct mem_window w;
 	struct virtq *q;
 	int rc = 0;
 
@@ -455,8 +484,12 @@ void virtq_push_all(struct virtq_chain **chains, const uint32_t *written, unsign
 	q = chains[0]->queue;
 	/* Taken in one life, all of them: by one thread, between whose calls a life does not end. */
 	pthread_mutex_lock(&q->lock);
-	if (chains[0]->generation == q->generation && !is_broken(q))
-		rc = q->packed ? give_packed(q, chains, written, n) : give_split(q, chains, written, n);
+	if (chains[0]->generation == q->generation && !is_broken(q)) {
+		w = (struct mem_window){ .mem = q->mem };
+		bus_read_lock();
+		rc = q->packed ? give_packed(q, &w, chains, written, n) : give_split(q, &w, chains, written, n);
+		bus_read_unlock();
+	}
 	pthread_mutex_unlock(&q->lock);
 	if (rc < 0)
 		virtq_break(q);
