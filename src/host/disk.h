@@ -61,10 +61,11 @@ enum disk_op {
 struct disk_io {
 	/* The submitter's; the last four are used up. */
 	enum disk_op op;
-	bool durable;                                 /* done only when it is on the medium */
-	void (*done)(struct disk_io *io, int result); /* 0 or -errno; on the lane's loop, never in disk_submit() */
-	uint64_t offset, len;                         /* of the disk; within it */
-	struct iovec *iov; /* reads and writes: `len` bytes in all; the array is written to */
+	bool durable; /* done only when it is on the medium */
+	void (*done)(struct disk_io *io,
+		int result);  /* 0 or -errno; on the lane's loop or in disk_commit(), never in disk_submit() */
+	uint64_t offset, len; /* of the disk; within it */
+	struct iovec *iov;    /* reads and writes: `len` bytes in all; the array is written to */
 	unsigned nr_iov;
 	/* disk.c's own */
 	unsigned stage, tries;

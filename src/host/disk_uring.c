@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * disk_uring.c - disks by io_uring, by its three system calls: what is submitted goes to the kernel in one call for all,
- * what is done comes back by an eventfd on the lane's loop.
+ * disk_uring.c - disks by io_uring, by its system calls: what is submitted goes to the kernel in one call for all. What
+ * the kernel did in that call (reads of what is in its cache) is told when it returns; of the rest the lane's loop
+ * hears, which watches the ring's descriptor: readable while there are completions.
  *
  * An I/O has one entry in the rings at a time, and the submission ring has one for each I/O that can be under way, so
  * neither ring can be full.
@@ -10,7 +11,6 @@
 #include <linux/io_uring.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -24,9 +24,13 @@
 #define RETRY_MS 1
 #define RETRIES  2000
 
+#define SLOW_NS        1000000ULL /* longer than a copy takes */
+#define PAUSE_LEAST_NS 1000000000ULL
+#define PAUSE_MOST_NS  60000000000ULL
+
 struct uring {
 	struct disk_lane *lane;
-	int fd, event;
+	int fd;
 	struct loop_watch watch;
 	void *rings;
 	size_t rings_size, sqes_size;
@@ -34,9 +38,9 @@ struct uring {
 	unsigned *cq_head, *cq_tail, cq_mask;
 	struct io_uring_sqe *sqes;
 	struct io_uring_cqe *cqes;
-	unsigned tail;           /* of the submission ring; the kernel sees it at the next commit */
-	struct disk_io *refused; /* by the kernel, not told of yet */
-	struct loop_work tell;
+	unsigned tail;                 /* of the submission ring; the kernel sees it at the next commit */
+	struct disk_io *ended;         /* without the ring, not told of yet */
+	uint64_t slow_until, slow_for; /* see at_once(); ns */
 };
 
 static void uring_free(struct uring *u)
@@ -45,8 +49,6 @@ static void uring_free(struct uring *u)
 		munmap(u->sqes, u->sqes_size);
 	if (u->rings)
 		munmap(u->rings, u->rings_size);
-	if (u->event >= 0)
-		close(u->event);
 	if (u->fd >= 0)
 		close(u->fd);
 	free(u);
@@ -88,13 +90,52 @@ static void put(struct uring *u, struct disk_io *io, const struct disk_call *cal
 	u->sq_array[slot] = slot;
 }
 
-/* Ended without the kernel; told from the loop. */
-static void refuse(struct uring *u, struct disk_io *io, long result)
+/* Over, with io->result, and told in the next commit. */
+static void end(struct uring *u, struct disk_io *io)
 {
-	io->result = result;
-	io->next = u->refused;
-	u->refused = io;
-	loop_post(u->lane->loop, &u->tell);
+	io->next = u->ended;
+	u->ended = io;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/*
+ * Most kernels give a write to a file's cache to a thread of theirs, one after the other, which costs more than the copy
+ * that it is: so it is made here. While the host is short of clean memory such a write waits, though, and what is behind
+ * it must not: where one took long, the next go by the ring, for longer each time that it happens again.
+ */
+static bool at_once(struct uring *u, const struct disk_call *call)
+{
+	const struct disk *disk = u->lane->disk;
+
+	return call->kind == CALL_WRITE && disk->cached < 0 && !disk->device &&
+	       (!u->slow_until || now_ns() >= u->slow_until);
+}
+
+static long write_now(struct uring *u, const struct disk_call *call)
+{
+	uint64_t begin = now_ns(), end;
+	ssize_t r = pwritev(call->fd, call->iov, (int)call->nr_iov, (off_t)call->offset);
+
+	if (r < 0)
+		r = -errno;
+	end = now_ns();
+	if (end - begin > SLOW_NS) {
+		u->slow_for = u->slow_for < PAUSE_LEAST_NS  ? PAUSE_LEAST_NS
+			      : u->slow_for < PAUSE_MOST_NS ? 2 * u->slow_for
+							    : u->slow_for;
+		u->slow_until = end + u->slow_for;
+	} else if (u->slow_until) {
+		u->slow_for /= 2;
+		u->slow_until = 0;
+	}
+	return r;
 }
 
 static void uring_submit(struct disk_lane *lane, struct disk_io *io)
@@ -102,10 +143,15 @@ static void uring_submit(struct disk_lane *lane, struct disk_io *io)
 	struct uring *u = lane->state;
 	struct disk_call call;
 
-	if (disk_io_call(lane->disk, io, &call))
-		put(u, io, &call);
-	else
-		refuse(u, io, io->result);
+	while (disk_io_call(lane->disk, io, &call)) {
+		if (!at_once(u, &call)) {
+			put(u, io, &call);
+			return;
+		}
+		if (disk_io_step(lane->disk, io, write_now(u, &call)))
+			break;
+	}
+	end(u, io);
 }
 
 /* Takes back what the kernel did not take. */
@@ -113,16 +159,18 @@ static void take_back(struct uring *u, long result)
 {
 	while (u->tail != __atomic_load_n(u->sq_head, __ATOMIC_ACQUIRE)) {
 		const struct io_uring_sqe *sqe = &u->sqes[--u->tail & u->sq_mask];
+		struct disk_io *io = (struct disk_io *)(uintptr_t)sqe->user_data;
 
-		refuse(u, (struct disk_io *)(uintptr_t)sqe->user_data, result);
+		io->result = result;
+		end(u, io);
 	}
 	__atomic_store_n(u->sq_tail, u->tail, __ATOMIC_RELEASE);
 }
 
-static void uring_commit(struct disk_lane *lane)
+/* All that was put goes to the kernel. */
+static void enter(struct uring *u)
 {
 	const struct timespec nap = { .tv_nsec = RETRY_MS * 1000000L };
-	struct uring *u = lane->state;
 	unsigned tries = 0;
 
 	/* The entries are written before the kernel sees the tail. */
@@ -159,14 +207,11 @@ static void one_done(struct uring *u, struct disk_io *io, long result)
 		disk_io_end(disk, io);
 }
 
-static void uring_event(void *arg, uint32_t events)
+/* What is done. */
+static void reap(struct uring *u)
 {
-	struct uring *u = arg;
 	unsigned head = *u->cq_head;
-	eventfd_t count;
 
-	(void)events;
-	(void)eventfd_read(u->event, &count);
 	while (head != __atomic_load_n(u->cq_tail, __ATOMIC_ACQUIRE)) {
 		const struct io_uring_cqe *cqe = &u->cqes[head++ & u->cq_mask];
 		struct disk_io *io = (struct disk_io *)(uintptr_t)cqe->user_data;
@@ -175,20 +220,39 @@ static void uring_event(void *arg, uint32_t events)
 		__atomic_store_n(u->cq_head, head, __ATOMIC_RELEASE);
 		one_done(u, io, result);
 	}
-	uring_commit(u->lane);
-	u->lane->batch(u->lane->arg);
 }
 
-static void uring_tell(void *arg)
+static void tell(struct uring *u)
+{
+	struct disk_io *io = u->ended;
+
+	u->ended = NULL;
+	while (io) {
+		struct disk_io *next = io->next;
+
+		disk_io_end(u->lane->disk, io);
+		io = next;
+	}
+}
+
+static void uring_commit(struct disk_lane *lane)
+{
+	struct uring *u = lane->state;
+
+	/* Again for what an I/O that was done in part, or that a sync follows, needs now. */
+	do {
+		enter(u);
+		reap(u);
+		tell(u);
+	} while (u->ended || u->tail != __atomic_load_n(u->sq_head, __ATOMIC_ACQUIRE));
+}
+
+static void uring_event(void *arg, uint32_t events)
 {
 	struct uring *u = arg;
 
-	while (u->refused) {
-		struct disk_io *io = u->refused;
-
-		u->refused = io->next;
-		disk_io_end(u->lane->disk, io);
-	}
+	(void)events;
+	reap(u);
 	uring_commit(u->lane);
 	u->lane->batch(u->lane->arg);
 }
@@ -233,13 +297,9 @@ static int uring_open(struct disk_lane *lane)
 	if (!u)
 		return -ENOMEM;
 	u->lane = lane;
-	u->tell = (struct loop_work){ .fn = uring_tell, .arg = u };
 	u->fd = (int)syscall(SYS_io_uring_setup, lane->depth, &p);
-	u->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	u->watch = (struct loop_watch){ .fd = u->event, .fn = uring_event, .arg = u };
-	r = u->fd < 0 || u->event < 0 ? -errno : (p.features & FEATURES) != FEATURES ? -ENOSYS : uring_map(u, &p);
-	if (r == 0 && syscall(SYS_io_uring_register, u->fd, IORING_REGISTER_EVENTFD, &u->event, 1))
-		r = -errno;
+	u->watch = (struct loop_watch){ .fd = u->fd, .fn = uring_event, .arg = u };
+	r = u->fd < 0 ? -errno : (p.features & FEATURES) != FEATURES ? -ENOSYS : uring_map(u, &p);
 	if (r == 0)
 		r = loop_watch(lane->loop, &u->watch, EPOLLIN);
 	if (r) {
