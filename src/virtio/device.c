@@ -125,10 +125,8 @@ static void queue_interrupts(void *arg)
 static void kicked(void *arg, uint32_t events)
 {
 	struct virtio_queue *vq = arg;
-	uint64_t count;
 
-	if (read(vq->kick, &count, sizeof(count)) != sizeof(count))
-		return;
+	/* The eventfd is not read: a watch for edges tells of each signal, whatever its counter says. */
 	atomic_fetch_add_explicit(&vq->kicks, 1, memory_order_relaxed);
 	if (!__atomic_load_n(&vq->q.broken, __ATOMIC_ACQUIRE))
 		vq->v->type->serve(vq->v, vq->index);
@@ -147,7 +145,7 @@ static void signal_kick(struct virtio_queue *vq)
 static void watch_kicks(struct virtio_queue *vq)
 {
 	/* No memory in the kernel: the driver is told that this device is of no use. */
-	if (loop_watch(vq->loop, &vq->watch, EPOLLIN))
+	if (loop_watch(vq->loop, &vq->watch, EPOLLIN | EPOLLET))
 		vq->v->state.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
 	else
 		signal_kick(vq);
