@@ -50,7 +50,7 @@ struct net_ops {
 	 * good. Else this one was refused.
 	 */
 	int (*send)(struct net_backend *b, unsigned pair, const struct iovec *iov, unsigned n, size_t bytes);
-	/* Sends what send() has kept of a frame. 0 or -EAGAIN: the same. NULL: keeps nothing. */
+	/* Sends what send() has kept, of frames or all of them. 0 or -EAGAIN: the same. NULL: keeps nothing. */
 	int (*flush)(struct net_backend *b, unsigned pair);
 	/* Whether a pair takes part; pair 0 always does. From any thread. NULL where there is only one. */
 	int (*attach)(struct net_backend *b, unsigned pair, bool on);

@@ -361,10 +361,10 @@ static void serve_transmit(struct net_pair *p)
 			virtq_push(chain, 0);
 			done++;
 		}
+		if (!p->blocked)
+			flush(p);
 		virtq_notify(q);
 	} while (!p->blocked && done < BATCH && r >= 0 && virtq_kicks_on(q));
-	if (!p->blocked)
-		flush(p);
 	/* The others' turn; or memory may be there then. */
 	if ((done == BATCH || r == -ENOMEM) && !p->blocked)
 		virtio_kick(&p->net->v, index);

@@ -99,7 +99,8 @@ static void a_stream_that_ends_or_lies_is_over(void **state)
 	s.peer = -1;
 	assert_int_equal(s.b->ops->receive(s.b, 0, &frame), 4);
 	assert_int_equal(s.b->ops->receive(s.b, 0, &frame), -EPIPE);
-	assert_int_equal(s.b->ops->send(s.b, 0, &iov, 1, 4), -EPIPE);
+	assert_int_equal(s.b->ops->send(s.b, 0, &iov, 1, 4), 0);
+	assert_int_equal(s.b->ops->flush(s.b, 0), -EPIPE);
 	stream_close(&s);
 }
 
@@ -148,6 +149,55 @@ static void a_stream_that_is_full_cuts_no_frame(void **state)
 	for (struct pollfd pfd = { .fd = s.peer, .events = POLLIN }; poll(&pfd, 1, 0) > 0; more++)
 		read_all(s.peer, &length, 1);
 	assert_int_equal(more, 0);
+	stream_close(&s);
+}
+
+/* Bytes of frame `i`: small ones and large ones by turns. */
+static size_t gathered_size(unsigned i)
+{
+	return i % 7 == 3 ? 30000 : 1 + i * 37 % 1500;
+}
+
+/* Small frames wait for each other, up to the flush or the next that is large, and none overtakes another. */
+static void small_frames_are_gathered(void **state)
+{
+	static uint8_t out[30000], in[30000];
+	struct iovec iov[2] = { { out, 1 }, { out + 1, 0 } };
+	struct stream s;
+	unsigned sent = 0;
+	uint32_t length;
+	int r = 0;
+
+	stream_open(&s);
+	iov[1].iov_len = 9;
+	assert_int_equal(s.b->ops->send(s.b, 0, iov, 2, 10), 0);
+	assert_int_equal(recv(s.peer, in, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(s.b->ops->flush(s.b, 0), 0);
+	read_all(s.peer, in, 4 + 10);
+	while (r == 0) {
+		size_t size = gathered_size(sent);
+
+		memset(out, (int)sent + 1, sizeof(out));
+		iov[1].iov_len = size - 1;
+		r = s.b->ops->send(s.b, 0, iov, size > 1 ? 2 : 1, size);
+		sent += r == 0;
+	}
+	assert_int_equal(r, -EAGAIN);
+	assert_true(sent > 7);
+	for (unsigned i = 0; i < sent; i++) {
+		(void)s.b->ops->flush(s.b, 0);
+		read_all(s.peer, &length, 4);
+		assert_int_equal(ntohl(length), gathered_size(i));
+		for (size_t at = 0, part; at < gathered_size(i); at += part) {
+			part = gathered_size(i) - at < 1000 ? gathered_size(i) - at : 1000;
+			(void)s.b->ops->flush(s.b, 0);
+			read_all(s.peer, in + at, part);
+		}
+		memset(out, (int)i + 1, sizeof(out));
+		assert_memory_equal(in, out, gathered_size(i));
+	}
+	assert_int_equal(s.b->ops->flush(s.b, 0), 0);
+	assert_int_equal(recv(s.peer, in, 1, MSG_DONTWAIT), -1);
 	stream_close(&s);
 }
 
@@ -338,6 +388,7 @@ static void passt_comes_and_goes(void **state)
 		skip();
 	}
 	assert_int_equal(b->ops->send(b, 0, &iov, 1, sizeof(arp)), 0);
+	assert_int_equal(b->ops->flush(b, 0), 0);
 	for (unsigned i = 0; n == -EAGAIN && i < 100; i++) {
 		struct pollfd pfd = { .fd = b->fds[0], .events = POLLIN };
 
@@ -360,6 +411,7 @@ int main(void)
 		cmocka_unit_test(a_stream_has_frames),
 		cmocka_unit_test(a_stream_that_ends_or_lies_is_over),
 		cmocka_unit_test(a_stream_that_is_full_cuts_no_frame),
+		cmocka_unit_test(small_frames_are_gathered),
 		cmocka_unit_test(a_socket_that_nobody_serves),
 		cmocka_unit_test(lists_of_ports),
 		cmocka_unit_test(a_port_that_is_taken),
