@@ -17,7 +17,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define BLK_DEPTH       256  /* requests under way on a queue, and its descriptors */
+#define BLK_SIZE        512  /* descriptors of a queue: for 1 MiB in pages, in one request */
+#define BLK_DEPTH       256  /* requests under way on a queue */
 #define BLK_TURN        1024 /* requests taken in one go */
 #define BLK_SEGMENTS    16   /* of a discard */
 #define BLK_SEG_SECTORS (1U << 22)
@@ -425,7 +426,7 @@ static void fill_config(struct blk *blk)
 
 	blk->config = (struct virtio_blk_config){
 		.capacity = htole64(disk->size / DISK_SECTOR),
-		.seg_max = htole32(BLK_DEPTH - 2), /* header and status are descriptors too */
+		.seg_max = htole32(BLK_SIZE - 2), /* header and status are descriptors too */
 		.blk_size = htole32(disk->logical),
 		.physical_block_exp = exponent(least),
 		.min_io_size = htole16((uint16_t)(least < UINT16_MAX ? least : 1)),
@@ -473,7 +474,7 @@ static int start_queue(struct blk *blk, unsigned index, const char *name, struct
 	disk_lane_init(&bq->lane, &blk->disk, &bq->worker.loop, BLK_DEPTH);
 	bq->lane.batch = blk_batch;
 	bq->lane.arg = bq;
-	return virtio_queue(&blk->v, BLK_DEPTH, &bq->worker.loop, err);
+	return virtio_queue(&blk->v, BLK_SIZE, &bq->worker.loop, err);
 }
 
 static void blk_destroy(struct virtio *v)

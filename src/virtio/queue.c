@@ -368,13 +368,15 @@ static void chain_free(struct virtq_chain *chain)
 	struct virtq *q = chain->queue;
 
 	/* All that the device may have written, whatever it says that it has. */
-	for (unsigned i = 0; i < chain->nr_in; i++) {
+	for (unsigned i = 0; q->mem->watch && i < chain->nr_in; i++) {
 		const struct mem_ref *ref = &chain->refs[chain->nr_out + i];
 
 		mem_dirty(q->mem, ref->gpa, ref->len);
 	}
-	for (unsigned i = 0; i < chain->nr_out + chain->nr_in; i++)
-		mem_unmap(&chain->refs[i]);
+	for (unsigned i = 0; i < chain->nr_out + chain->nr_in; i++) {
+		if (chain->refs[i].memory)
+			mem_unmap(&chain->refs[i]);
+	}
 	free(chain);
 	__atomic_fetch_sub(&q->in_flight, 1, __ATOMIC_RELEASE);
 }
