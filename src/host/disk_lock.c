@@ -19,7 +19,8 @@
 
 #include "core/say.h"
 
-#define WORDS 4096 /* of a command line */
+#define WORDS    4096 /* of a command line */
+#define COMM_MAX 15   /* bytes of a program's name that the kernel keeps */
 
 /* A file of a process's under /proc, as text. Its length, or -1. */
 static ssize_t read_proc(pid_t pid, const char *name, char *text, size_t size)
@@ -74,14 +75,30 @@ static pid_t parent_of(pid_t pid)
 	return at && sscanf(at, ") %*c %d", &parent) == 1 ? parent : 0;
 }
 
+/* What program it runs: as the kernel keeps it, which cuts what is longer than 15 bytes; then the file's, if we may know. */
+static void program_of(pid_t pid, char *comm, size_t size)
+{
+	char path[32], exe[256], *base;
+	ssize_t n;
+
+	snprintf(comm, size, "?");
+	if (read_proc(pid, "comm", comm, size) > 0)
+		comm[strcspn(comm, "\n")] = '\0';
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	n = strlen(comm) == COMM_MAX ? readlink(path, exe, sizeof(exe) - 1) : -1;
+	exe[n > 0 ? n : 0] = '\0';
+	base = strrchr(exe, '/');
+	if (base && strncmp(base + 1, comm, COMM_MAX) == 0)
+		snprintf(comm, size, "%s", base + 1);
+}
+
 /* "process 4711 (trapline, guest 'web')" */
 static void describe(pid_t pid, char *text, size_t size)
 {
-	char comm[64] = "?", name[64];
+	char comm[64], name[64];
 	bool named = guest_of(pid, name, sizeof(name));
 
-	if (read_proc(pid, "comm", comm, sizeof(comm)) > 0)
-		comm[strcspn(comm, "\n")] = '\0';
+	program_of(pid, comm, sizeof(comm));
 	/* One that serves it for a guest is a child of that. */
 	if (!named && parent_of(pid) > 1)
 		named = guest_of(parent_of(pid), name, sizeof(name));
