@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* disks.c - --disk: an image or a block device of the host as a virtio disk; or a folder of its as the guest's root. */
+/*
+ * disks.c - --disk: a raw image or a block device of the host, which we serve; an image of another format or an NBD export,
+ * which qemu-storage-daemon does; or a folder of the host's as the guest's root.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "cli/device_9p.h"
 #include "virtio/blk.h"
+#include "virtio/vhost_user.h"
 
 /* The tag under which kernels have looked for a root on 9P since there is one. */
 #define ROOT_TAG    "/dev/root"
@@ -53,6 +58,7 @@ static int parse_serial(const char *text, char serial[BLK_SERIAL + 1], struct er
 static int parse(const struct device_value *value, const struct machine_config *m, void **config, struct error *err)
 {
 	const char *format = value->keys[KEY_FORMAT];
+	const struct disk_format *image;
 	unsigned queues = m->guest.cpus < BLK_QUEUES ? m->guest.cpus : BLK_QUEUES;
 	struct blk_config *c = calloc(1, sizeof(*c));
 	int r = 0;
@@ -67,17 +73,83 @@ static int parse(const struct device_value *value, const struct machine_config *
 	c->disk.direct = value->keys[KEY_DIRECT];
 	c->disk.raw = format;
 	c->queues = queues ? queues : 1;
-	if (format && strcmp(format, "raw") != 0) {
-		error_set(err, -EINVAL, "'format=%.40s': only raw is served", format);
-		error_hint(err, "qemu-img convert -O raw makes a raw image");
+	/* That it is not there, or no file, is told when it is opened. */
+	if (disk_format_find(value->words[0], format, &image, err) == -EINVAL)
 		return -EINVAL;
-	}
 	if (value->keys[KEY_SERIAL])
 		r = parse_serial(value->keys[KEY_SERIAL], c->serial, err);
 	if (r == 0 && value->keys[KEY_QUEUES])
 		r = parse_queues(value->keys[KEY_QUEUES], &c->queues, err);
 	return r;
 }
+
+/* ---- an image that is not raw, or not here ---- */
+
+struct image_config {
+	struct virtio_user_options user; /* first: the device's config */
+	struct nbd nbd;
+};
+
+static int image_source(const struct device_value *value, struct image_config *c, struct error *err)
+{
+	const char *path = value->words[0], *format = value->keys[KEY_FORMAT];
+	struct qsd_config *qsd = &c->user.qsd;
+	int r;
+
+	qsd->path = path;
+	if (nbd_is(path)) {
+		qsd->remote = &c->nbd;
+		r = nbd_parse(path, &c->nbd, err);
+		/* Raw, unless the user says something else: what comes from there may be up to a guest, too. */
+		return r || !format ? r : disk_format_find("", format, &qsd->format, err);
+	}
+	r = disk_format_find(path, format, &qsd->format, err);
+	if (r == 0 && access(path, qsd->ro ? R_OK : R_OK | W_OK)) {
+		r = error_set(err, -errno, "%s", strerror(errno));
+		if (!qsd->ro && (r == -EACCES || r == -EROFS))
+			error_hint(err, "add ,ro to only read it");
+	}
+	return r ? r : disk_format_below(path, qsd->format, err);
+}
+
+static int image_parse(
+	const struct device_value *value, const struct machine_config *m, void **config, struct error *err)
+{
+	unsigned queues = m->guest.cpus < BLK_QUEUES ? m->guest.cpus : BLK_QUEUES;
+	struct image_config *c = calloc(1, sizeof(*c));
+	int r = 0;
+
+	if (!c)
+		return error_set(err, -ENOMEM, "no memory");
+	*config = c;
+	if (value->keys[KEY_CHOWN])
+		return error_set(err, -EINVAL, "'chown' is for a folder");
+	if (value->keys[KEY_SERIAL])
+		return error_set(err, -EINVAL, "'serial' is for what trapline serves itself: " QSD_PROGRAM " has none");
+	virtio_user_type(&c->user, "blk");
+	c->user.dry = m->dry_run && !m->device_test;
+	c->user.qsd.ro = value->keys[KEY_RO];
+	c->user.qsd.direct = value->keys[KEY_DIRECT];
+	c->user.qsd.queues = queues ? queues : 1;
+	if (value->keys[KEY_QUEUES])
+		r = parse_queues(value->keys[KEY_QUEUES], &c->user.qsd.queues, err);
+	c->user.queues = c->user.qsd.queues;
+	return r ? r : image_source(value, c, err);
+}
+
+static const struct virtio_type *image_type(const void *config)
+{
+	return &((const struct image_config *)config)->user.type;
+}
+
+static const struct device_option option_image = {
+	.name = "disk",
+	.device = "disk",
+	.words = 1,
+	.keys = keys,
+	.parse = image_parse,
+	.type_of = image_type,
+};
 
 /* ---- a folder ---- */
 
@@ -136,16 +208,26 @@ static const struct device_option option_root = {
 
 static const struct device_option *instead(const struct device_value *value)
 {
+	const struct disk_format *format;
+	struct error err;
 	struct stat st;
 
-	return stat(value->words[0], &st) == 0 && S_ISDIR(st.st_mode) ? &option_root : NULL;
+	if (nbd_is(value->words[0]))
+		return &option_image;
+	if (stat(value->words[0], &st) == 0 && S_ISDIR(st.st_mode))
+		return &option_root;
+	if (disk_format_find(value->words[0], value->keys[KEY_FORMAT], &format, &err) == 0 && format)
+		return &option_image;
+	return NULL;
 }
 
 const struct device_option option_disk = {
 	.letter = 'd',
 	.name = "disk",
 	.value = "FILE[,KEY]...",
-	.help = "a disk: ro, direct, serial=TEXT, queues=N, format=raw, transport=WHICH; or a folder, the guest's root",
+	.help = "a disk: a raw image, one of another format, nbd://..., or a folder, the guest's root; ro, direct, "
+		"serial=TEXT, "
+		"queues=N, format=raw|qcow2|..., transport=WHICH",
 	.device = "disk",
 	.words = 1,
 	.type = &virtio_blk_type,

@@ -18,6 +18,7 @@
 
 #include "core/say.h"
 #include "core/status.h"
+#include "host/disk_format.h"
 #include "host/disk_io.h"
 #include "host/disk_lock.h"
 
@@ -31,41 +32,21 @@ static int usage(struct error *err, int code)
 
 /* ---- what it is ---- */
 
-/* Formats that are not raw, by how they begin. */
-static const struct {
-	const char *name;
-	unsigned offset, len;
-	const char *magic;
-} formats[] = {
-	{ "QCOW", 0, 4, "QFI\xfb" },
-	{ "QED", 0, 4, "QED\0" },
-	{ "VMDK", 0, 4, "KDMV" },
-	{ "VMDK", 0, 4, "COWD" },
-	{ "VMDK", 0, 21, "# Disk DescriptorFile" },
-	{ "VDI", 64, 4, "\x7f\x10\xda\xbe" },
-	{ "VHDX", 0, 8, "vhdxfile" },
-	{ "VHD", 0, 8, "conectix" },
-	{ "Parallels", 0, 16, "WithoutFreeSpace" },
-	{ "Parallels", 0, 16, "WithouFreSpacExt" },
-};
-
+/* Once more, now that it is open: a file that was raw a moment ago may be another one. */
 static int check_format(const struct disk *disk, const struct disk_config *c, struct error *err)
 {
-	char head[DISK_SECTOR];
+	const struct disk_format *format;
+	uint8_t head[DISK_SECTOR];
 	ssize_t n = pread(disk->fd, head, sizeof(head), 0);
 
 	if (n < 0)
 		return error_set(err, -errno, "disk '%s': cannot be read: %s", c->path, strerror(errno));
-	for (size_t i = 0; !c->raw && i < sizeof(formats) / sizeof(formats[0]); i++) {
-		if ((size_t)n < formats[i].offset + formats[i].len ||
-			memcmp(head + formats[i].offset, formats[i].magic, formats[i].len) != 0)
-			continue;
-		error_set(err, -EINVAL, "disk '%s': looks like a %s image, and only raw ones are served", c->path,
-			formats[i].name);
-		error_hint(err, "qemu-img convert -O raw makes one; for a raw disk that begins so, add ,format=raw");
-		return usage(err, -EINVAL);
-	}
-	return 0;
+	format = c->raw ? NULL : disk_format_of(head, (size_t)n);
+	if (!format)
+		return 0;
+	error_set(err, -EINVAL, "disk '%s': looks like a %s image", c->path, format->title);
+	error_hint(err, "for a raw disk that begins so, add ,format=raw");
+	return usage(err, -EINVAL);
 }
 
 static int check_kind(const struct stat *st, const char *path, struct error *err)

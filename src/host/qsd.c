@@ -8,6 +8,7 @@
 #include "host/qsd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "host/disk_lock.h"
 #include "host/unix.h"
 
 /* Its time to end, in which it writes to the medium all that lies in the host's page cache. */
@@ -103,12 +105,30 @@ static int start(struct qsd *qsd, int listener, struct error *err)
 	return r;
 }
 
+/* It locks the image itself, and says when it cannot, though not who has it. */
+static int check_free(const struct qsd_config *c, struct error *err)
+{
+	int fd, r;
+
+	if (c->remote)
+		return 0;
+	fd = open(c->path, (c->ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return error_set(err, -errno, "disk '%s': %s", c->path, strerror(errno));
+	r = disk_lock(fd, c->path, c->ro, err);
+	close(fd);
+	return r;
+}
+
 int qsd_connect(void *arg, struct error *err)
 {
 	struct qsd *qsd = arg;
 	int listener, fd, r;
 
 	qsd_end(qsd);
+	r = check_free(&qsd->config, err);
+	if (r)
+		return r;
 	fd = unix_pair(&listener);
 	if (fd < 0)
 		return error_set(err, fd, "no socket for " QSD_PROGRAM ": %s", strerror(-fd));

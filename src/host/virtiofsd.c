@@ -1,19 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * virtiofsd.c - virtiofsd as our child; see virtiofsd.h.
- *
- * It wants a socket that listens. Ours does so at a path in a folder of its own, which only we can enter, until we have
- * connected to it ourselves; then both are removed. So nobody else gets there, and nothing is left behind.
- */
+/* virtiofsd.c - virtiofsd as our child; see virtiofsd.h. */
 #include "host/virtiofsd.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+#include "host/unix.h"
 
 #define NAME "virtiofsd"
 
@@ -35,29 +30,6 @@ const char *virtiofsd_lacks(const struct virtiofsd_config *c)
 		return errno == ENOENT ? NAME " is not installed (package qemu-system-common)"
 				       : NAME " cannot be run here";
 	return geteuid() ? NAME " wants root" : NULL;
-}
-
-/* Sockets: fds[0] ours, connected; fds[1] the one that listens. 0 or -errno. */
-static int make_sockets(int fds[2])
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	char folder[] = "/tmp/trapline-fs-XXXXXX";
-	int r = 0;
-
-	if (!mkdtemp(folder))
-		return -errno;
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s/s", folder);
-	fds[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	fds[1] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fds[0] < 0 || fds[1] < 0 || bind(fds[1], (struct sockaddr *)&address, sizeof(address)) ||
-		listen(fds[1], 1) || connect(fds[0], (struct sockaddr *)&address, sizeof(address)))
-		r = -errno;
-	(void)unlink(address.sun_path);
-	(void)rmdir(folder);
-	for (unsigned i = 0; r && i < 2; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
-	return r;
 }
 
 /* "source=FOLDER" for -o, where a comma ends a word. NULL: no memory. */
@@ -122,28 +94,32 @@ static int start(struct virtiofsd *fsd, int listener, struct error *err)
 int virtiofsd_connect(void *arg, struct error *err)
 {
 	struct virtiofsd *fsd = arg;
-	int fds[2] = { -1, -1 }, r;
+	int listener, fd, r;
 
 	virtiofsd_end(fsd);
-	r = make_sockets(fds);
-	if (r)
-		return error_set(err, r, "no socket for " NAME ": %s", strerror(-r));
-	r = start(fsd, fds[1], err);
-	close(fds[1]);
+	fd = unix_pair(&listener);
+	if (fd < 0)
+		return error_set(err, fd, "no socket for " NAME ": %s", strerror(-fd));
+	r = start(fsd, listener, err);
+	close(listener);
 	if (r) {
-		close(fds[0]);
+		close(fd);
 		return r;
 	}
-	return fds[0];
+	return fd;
 }
 
-bool virtiofsd_ended(struct virtiofsd *fsd, char how[CHILD_HOW])
+bool virtiofsd_ended(void *arg, char how[CHILD_HOW])
 {
+	struct virtiofsd *fsd = arg;
+
 	return fsd->child && child_ended(fsd->child, ENDED_MS, how);
 }
 
-void virtiofsd_end(struct virtiofsd *fsd)
+void virtiofsd_end(void *arg)
 {
+	struct virtiofsd *fsd = arg;
+
 	child_end(fsd->child, 0);
 	fsd->child = NULL;
 }

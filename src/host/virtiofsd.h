@@ -33,8 +33,8 @@ const char *virtiofsd_lacks(const struct virtiofsd_config *config);
  */
 int virtiofsd_connect(void *fsd, struct error *err);
 /* After its connection was lost: how it ended, in `how`; false: it has not. */
-bool virtiofsd_ended(struct virtiofsd *fsd, char how[CHILD_HOW]);
+bool virtiofsd_ended(void *fsd, char how[CHILD_HOW]);
 /* Its socket is closed: waits for its end. Fine where it does not run. */
-void virtiofsd_end(struct virtiofsd *fsd);
+void virtiofsd_end(void *fsd);
 
 #endif

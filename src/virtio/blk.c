@@ -75,7 +75,7 @@ static struct virtq *queue_of(struct blk_queue *bq)
  * The status is the last byte of all that the device writes, so bytes before it that there is no data for are zeroed:
  * the length that the driver is told counts bytes that were written, no others (2.7.8.2).
  */
-static void give_back(struct virtq_chain *chain, uint64_t data_in, uint8_t status)
+void blk_answer(struct virtq_chain *chain, uint64_t data_in, uint8_t status)
 {
 	static const uint8_t zeros[4096];
 
@@ -105,7 +105,7 @@ static void finish(struct blk_request *request, int result)
 {
 	struct blk_queue *bq = request->queue;
 
-	give_back(request->chain, result ? 0 : request->data_in, status_of(result));
+	blk_answer(request->chain, result ? 0 : request->data_in, status_of(result));
 	free(request);
 	bq->under_way--;
 }
@@ -275,7 +275,7 @@ static void take(struct blk_queue *bq, struct virtq_chain *chain)
 	int r;
 
 	if (!request) {
-		give_back(chain, 0, VIRTIO_BLK_S_IOERR);
+		blk_answer(chain, 0, VIRTIO_BLK_S_IOERR);
 		return;
 	}
 	memset(request, 0, offsetof(struct blk_request, segments));

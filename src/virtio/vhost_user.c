@@ -4,7 +4,8 @@
  *
  * What a type is matters little here: how many queues it has, how long its config space is, and what of it such a program does
  * not do. A file system is a little more: its tag is ours to tell, and when its program has died what the guest asks for is
- * answered with an error, since a file system that answers nothing leaves processes that cannot even be killed.
+ * answered with an error, since a file system that answers nothing leaves processes that cannot even be killed. So it is with
+ * a disk whose program we started: by the guest's own rules it is a disk that fails.
  */
 #include "virtio/vhost_user.h"
 
@@ -20,6 +21,8 @@
 #include <string.h>
 
 #include "core/say.h"
+#include "core/status.h"
+#include "virtio/blk.h"
 #include "virtio/vhost.h"
 
 #define QUEUE_SIZE 256
@@ -58,11 +61,36 @@ const char *const virtio_user_names[] = { "net", "blk", "rng", "scsi", "gpu", "i
 _Static_assert(sizeof(virtio_user_names) / sizeof(virtio_user_names[0]) == sizeof(kinds) / sizeof(kinds[0]) + 1,
 	"a name for each kind");
 
+/* One that we start, and what becomes of it: see host/qsd.h. */
+struct user_program {
+	const char *name;
+	int (*connect)(void *state, struct error *err);
+	bool (*ended)(void *state, char how[CHILD_HOW]);
+	void (*end)(void *state);
+};
+
+static const struct user_program fsd_program = {
+	"virtiofsd",
+	virtiofsd_connect,
+	virtiofsd_ended,
+	virtiofsd_end,
+};
+
+static const struct user_program qsd_program = {
+	QSD_PROGRAM,
+	qsd_connect,
+	qsd_ended,
+	qsd_end,
+};
+
 struct virtio_user {
 	struct virtio v;
 	struct virtio_vhost h;
 	const struct virtio_user_options *o;
+	const struct user_program *program; /* NULL: it is somebody else's */
+	void *state;                        /* the program's: one of these */
 	struct virtiofsd fsd;
+	struct qsd qsd;
 	bool orphan; /* its program has died, and its requests are answered with errors, until its reset */
 	uint8_t config[VHOST_USER_CONFIG];
 };
@@ -108,6 +136,10 @@ static void answer_with_error(struct virtio *v, unsigned index, struct virtq_cha
 	struct fuse_in_header in = { 0 };
 	struct fuse_out_header out = { .len = sizeof(out), .error = -ENOTCONN };
 
+	if (v->type->id == VIRTIO_ID_BLOCK) {
+		blk_answer(chain, 0, VIRTIO_BLK_S_IOERR);
+		return;
+	}
 	(void)virtq_read(chain, &in, sizeof(in));
 	out.unique = in.unique;
 	virtq_push(chain, (uint32_t)virtq_write(chain, &out, chain->in_len < sizeof(out) ? 0 : sizeof(out)));
@@ -124,11 +156,14 @@ static bool program_gone(struct virtio_vhost *h)
 	struct virtio_user *u = user_of(h->v);
 	char how[CHILD_HOW] = "is gone";
 
-	u->orphan = u->o->kind->id == VIRTIO_ID_FS;
-	if (u->o->fsd.folder)
-		(void)virtiofsd_ended(&u->fsd, how);
+	u->orphan = u->o->kind->id == VIRTIO_ID_FS || (u->program && u->o->kind->id == VIRTIO_ID_BLOCK);
+	if (u->program)
+		(void)u->program->ended(u->state, how);
 	say(0, "%s: %s %s%s", h->v->transport->name, h->backend->name, how,
-		u->orphan ? "; the guest gets errors, and files again after its next start" : "");
+		!u->orphan ? ""
+		: u->o->kind->id == VIRTIO_ID_FS
+			? "; the guest gets errors, and files again after its next start"
+			: "; the guest gets I/O errors, and its disk again after its next start");
 	return u->orphan;
 }
 
@@ -147,7 +182,8 @@ static void user_destroy(struct virtio *v)
 		virtio_vhost_fini(&u->h);
 	else
 		virtio_fini(v);
-	virtiofsd_end(&u->fsd);
+	if (u->program)
+		u->program->end(u->state);
 	free(u);
 }
 
@@ -248,9 +284,33 @@ static int blame(struct virtio_user *u, int r, struct error *err)
 {
 	char how[CHILD_HOW];
 
-	if (virtiofsd_ended(&u->fsd, how))
-		error_set(err, r, "virtiofsd %s", how);
+	if (u->program && u->program->ended(u->state, how)) {
+		error_set(err, r, "%s %s", u->program->name, how);
+		/* Most often the image, or its name, is to blame. */
+		if (u->o->qsd.path) {
+			err->status = STATUS_USAGE;
+			error_prefix(err, r, "disk '%.100s'", u->o->qsd.path);
+		}
+	}
 	return r;
+}
+
+static void choose_program(struct virtio_user *u, struct vhost_user_config *host)
+{
+	if (u->o->fsd.folder) {
+		u->program = &fsd_program;
+		u->state = &u->fsd;
+		u->fsd.config = u->o->fsd;
+	} else if (u->o->qsd.path) {
+		u->program = &qsd_program;
+		u->state = &u->qsd;
+		u->qsd.config = u->o->qsd;
+	} else {
+		return;
+	}
+	host->path = u->program->name;
+	host->connect = u->program->connect;
+	host->arg = u->state;
 }
 
 static int user_create(struct vm *vm, const char *name, const void *config, struct virtio **out, struct error *err)
@@ -264,14 +324,9 @@ static int user_create(struct vm *vm, const char *name, const void *config, stru
 	if (!u)
 		return error_set(err, -ENOMEM, "%s: no memory", name);
 	u->o = o;
-	u->fsd.config = o->fsd;
+	choose_program(u, &host);
 	/* A frame's header has another length in 1.0. */
 	host.modern = o->kind->id != VIRTIO_ID_NET && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
-	if (o->fsd.folder) {
-		host.path = "virtiofsd";
-		host.connect = virtiofsd_connect;
-		host.arg = &u->fsd;
-	}
 	if (!o->dry)
 		r = vhost_user_open(&host, &b, err);
 	r = r ? blame(u, r, err) : make(u, vm, name, b, err);

@@ -6,6 +6,7 @@
 #ifndef TRAPLINE_VIRTIO_VHOST_USER_H
 #define TRAPLINE_VIRTIO_VHOST_USER_H
 
+#include "host/qsd.h"
 #include "host/vhost_user.h"
 #include "host/virtiofsd.h"
 #include "virtio/virtio.h"
@@ -30,7 +31,9 @@ struct virtio_user_options {
 	const struct virtio_user_kind *kind;
 	struct virtio_user_kind unknown;
 	struct vhost_user_config host;
-	struct virtiofsd_config fsd; /* without a folder the program is somebody else's */
+	/* The program that we start; with neither a folder nor an image it is somebody else's. */
+	struct virtiofsd_config fsd;
+	struct qsd_config qsd;
 	unsigned queues; /* request queues; 0: as many as the program has, one a vCPU at most where it is free */
 	unsigned cpus;
 	const char *tag; /* of a file system; NULL: the program has it */

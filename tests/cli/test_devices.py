@@ -4,6 +4,7 @@
 import fcntl
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -259,11 +260,52 @@ def test_a_disk_of_odd_size_is_cut():
 
 
 def test_disks_of_other_formats():
-    for name, head in (("QCOW", b"QFI\xfb"), ("VMDK", b"KDMV"), ("VHDX", b"vhdxfile"), ("VDI", bytes(64) + b"\x7f\x10\xda\xbe")):
-        path = image(name, head=head)
-        refuse(dry("-d", path), USAGE, path, name, "format=raw")
+    heads = (("qcow2", "QCOW2", b"QFI\xfb\0\0\0\3"), ("vmdk", "VMDK", b"KDMV"), ("vhdx", "VHDX", b"vhdxfile"),
+             ("vdi", "VDI", bytes(64) + b"\x7f\x10\xda\xbe"))
+    for name, title, head in heads:
+        # How it begins and how it is called have to agree, or the user says it: the first is up to a raw disk's guest.
+        assert machine("-d", image("disk." + name, head=head))["virtio"] == [
+            {"name": "disk0", "type": "blk", "transport": "pci"}]
+        path = image("disk", head=head)
+        refuse(dry("-d", path), USAGE, path, f"begins like a {title} image, but is not called so", f"format={name} or format=raw")
         assert machine("-d", path + ",format=raw")["virtio"]
-    refuse(dry("-d", path + ",format=qcow2"), USAGE, "'format=qcow2'", "only raw")
+        assert machine("-d", path + ",format=" + name)["virtio"]
+        path = image("raw." + name)
+        refuse(dry("-d", path), USAGE, path, f"is called like a {title} image, but begins like none", "format=raw")
+        assert machine("-d", path + ",format=raw")["virtio"]
+    refuse(dry("-d", path + ",format=qcow3"), USAGE, "'format=qcow3'", "raw, qcow2")
+    refuse(dry("-d", DIR + "/none.qcow2"), USAGE, DIR + "/none.qcow2", "No such file")
+    path = image("keys.qcow2", head=b"QFI\xfb\0\0\0\3")
+    refuse(dry("-d", path + ",serial=x"), USAGE, "'serial'", "qemu-storage-daemon has none")
+    refuse(dry("-d", path + ",queues=9"), USAGE, "queues", "1 to 8")
+    refuse(dry("-d", path + ",chown=ignore"), USAGE, "'chown' is for a folder")
+    assert machine("-d", path + ",ro,direct,queues=3,transport=mmio-legacy")["virtio"]
+    # Its header names a file below, in bytes 8 to 19, and no format of that.
+    path = image("over.qcow2", head=b"QFI\xfb\0\0\0\2" + struct.pack(">QI", 512, 8) + bytes(52) + bytes(8))
+    refuse(dry("-d", path), USAGE, path, "does not say which format", "qemu-img rebase")
+
+
+def test_disks_of_servers():
+    for uri in ("nbd://host:10809/disk", "nbd+unix:///?socket=/run/nbd", "nbd://[::1]"):
+        assert machine("-d", uri + ",ro")["virtio"] == [{"name": "disk0", "type": "blk", "transport": "pci"}]
+    assert machine("-d", "nbd://h/x,format=qcow2")["virtio"]
+    for uri, words in (("nbds://host/disk", "none of them with TLS"), ("nbd://", "not of the form nbd://HOST"),
+                       ("nbd+unix:///x", "not of the form nbd+unix"), ("nbd://h:99999/x", "not of the form")):
+        refuse(dry("-d", uri), USAGE, uri, words)
+    refuse(dry("-d", "nbd://h/x,format=x"), USAGE, "'format=x'")
+
+
+def test_images_that_cannot_be_served():
+    path = image("broken.qcow2", head=b"QFI\xfb\0\0\0\x63")
+    lost = {**os.environ, "PATH": "/nonexistent"}
+    refuse(run("-d", path, env=lost), HOST, "disk0", "qemu-storage-daemon: not installed", "apt install qemu-system-common")
+    if not shutil.which("qemu-storage-daemon"):
+        raise tap.Skip("no qemu-storage-daemon here")
+    refuse(run("-d", path), USAGE, "disk0", path, "ended with status 1: Unsupported qcow2 version 99")
+    refuse(run("-d", f"nbd+unix:///x?socket={DIR}/none"), USAGE, "disk0", "ended with status 1", "No such file")
+    with open(path, "rb+") as file:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        refuse(run("-d", path), HOST, path, f"in use: process {os.getpid()} (")
 
 
 def test_a_disk_has_one_writer():

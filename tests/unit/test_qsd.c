@@ -333,8 +333,9 @@ static void images_that_it_cannot_serve(void **state)
 	assert_int_equal(shell("qemu-img create -q -f qcow2 bad.qcow2 8M"), 0);
 	assert_int_equal(open_disk(&qsd, &b, &err), 0);
 	assert_true(open_disk(&other, &b2, &err) < 0);
-	assert_true(qsd_ended(&other, how));
-	assert_non_null(strstr(how, "another process"));
+	assert_false(qsd_ended(&other, how));
+	assert_non_null(strstr(err.text, "in use: process "));
+	assert_non_null(strstr(err.text, "(" QSD_PROGRAM ") has it"));
 	qsd_end(&other);
 	vhost_close(b);
 	qsd_end(&qsd);
