@@ -112,6 +112,9 @@ static void lose(struct vhost_user *u, int r)
 	if (!u->looped)
 		return;
 	if (!u->config.reconnect) {
+		/* That it is gone is for the owner to say. */
+		if (r != -ECONNRESET)
+			tell(u, reason(r));
 		loop_post(u->b.loop, &u->lost);
 		return;
 	}
@@ -124,7 +127,8 @@ static void tell_lost(void *arg)
 {
 	struct vhost_user *u = arg;
 
-	if (u->b.event && !connected(u))
+	/* Between two lives nobody misses it: the next one begins with another connection. */
+	if (u->b.event && !connected(u) && u->started)
 		u->b.event(u->b.arg, VHOST_GONE);
 }
 
