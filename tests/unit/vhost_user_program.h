@@ -19,6 +19,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,13 +160,13 @@ static inline void program_give(struct program *p, unsigned index, uint32_t head
 	struct vring_used *used = program_at(p, true, r->addr.used_user_addr, 4);
 	struct account_ring *account = program_account(p, index);
 
-	if (account) {
+	if (account && head < r->num) {
 		account->desc[head].next = account->last_batch_head;
 		account->last_batch_head = (uint16_t)head;
 	}
 	used->ring[r->used % r->num] = (struct vring_used_elem){ .id = p->bad_id ? head ^ 1 : head, .len = written };
 	__atomic_store_n(&used->idx, ++r->used, __ATOMIC_RELEASE);
-	if (account) {
+	if (account && head < r->num) {
 		account->desc[head].inflight = 0;
 		account->used_idx = r->used;
 	}
@@ -176,16 +177,23 @@ static inline void program_serve_one(struct program *p, unsigned index, uint32_t
 	struct program_ring *r = &p->ring[index];
 	const struct vring_desc *desc = program_at(p, true, r->addr.desc_user_addr, 16 * r->num);
 	uint32_t number = 0, i = head, written = 0;
-	const uint8_t *from = program_at(p, false, desc[head].addr, 4);
+	const uint8_t *from;
 
+	if (head >= r->num) {
+		program_give(p, index, head, 0);
+		return;
+	}
+	from = program_at(p, false, desc[head].addr, 4);
 	if (from && !(desc[head].flags & VRING_DESC_F_WRITE))
 		memcpy(&number, from, 4);
-	while (desc[i].flags & VRING_DESC_F_NEXT && desc[i].next < r->num && !written) {
+	for (unsigned n = 0; n < r->num && desc[i].flags & VRING_DESC_F_NEXT && desc[i].next < r->num && !written;
+		n++) {
 		uint32_t answer = number + 1;
 		uint8_t *to;
 
 		i = desc[i].next;
-		to = desc[i].flags & VRING_DESC_F_WRITE ? program_at(p, false, desc[i].addr, 4) : NULL;
+		to = desc[i].flags & VRING_DESC_F_WRITE && desc[i].len >= 4 ? program_at(p, false, desc[i].addr, 4)
+									    : NULL;
 		if (to) {
 			memcpy(to, &answer, 4);
 			written = 4;
@@ -227,7 +235,7 @@ static inline void program_take(struct program *p, unsigned index)
 		while (r->taken != idx && r->nr_held < 1024) {
 			uint32_t head = avail->ring[r->taken++ % r->num];
 
-			if (account) {
+			if (account && head < r->num) {
 				account->desc[head].counter = r->counter++;
 				account->desc[head].inflight = 1;
 			}
@@ -237,7 +245,7 @@ static inline void program_take(struct program *p, unsigned index)
 		if (p->acked >> VIRTIO_RING_F_EVENT_IDX & 1)
 			__atomic_store_n((uint16_t *)(void *)&used->ring[r->num], r->taken, __ATOMIC_RELEASE);
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		if (__atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE) == r->taken)
+		if (__atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE) == r->taken || r->nr_held == 1024)
 			break;
 	}
 	if (!p->hold)

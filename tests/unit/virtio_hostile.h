@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/backing.h"
 #include "core/vm.h"
 #include "virtio/virtio.h"
 
@@ -36,6 +37,7 @@ struct hostile {
 	uint64_t random;
 	unsigned nr_queues;
 	bool legacy;
+	bool shared;           /* another program serves it, and takes its time */
 	unsigned busy;         /* lives in which the device did anything */
 	uint8_t *before, *may; /* the memory at the life's begin; what may change */
 	/* What a request of this device begins with; NULL: noise. `n` bytes of it are wanted. */
@@ -285,6 +287,8 @@ static inline bool hostile_life(struct hostile *h, unsigned life)
 	}
 	if (hostile_some(h, 4) == 0)
 		usleep(hostile_some(h, 200));
+	if (h->shared)
+		usleep(hostile_some(h, 6000));
 	hostile_reset(h);
 	return hostile_judge(h);
 }
@@ -308,7 +312,16 @@ static inline unsigned virtio_hostile(const struct virtio_type *type, const void
 	h->may = malloc(HOSTILE_RAM);
 	assert_true(h->before && h->may);
 	assert_int_equal(vm_init(&h->vm, true, &err), 0);
-	assert_int_equal(memory_new(HOSTILE_RAM, &h->memory), 0);
+	h->shared = type->shares_memory;
+	if (h->shared) {
+		const struct backing_config shared = { .shared = true };
+		struct backing backing;
+
+		assert_int_equal(backing_new(&shared, HOSTILE_RAM, &backing, &err), 0);
+		h->memory = backing.memory;
+	} else {
+		assert_int_equal(memory_new(HOSTILE_RAM, &h->memory), 0);
+	}
 	h->ram = (struct region){
 		.name = "ram", .kind = REGION_RAM, .space = SPACE_MMIO, .size = HOSTILE_RAM, .memory = h->memory
 	};

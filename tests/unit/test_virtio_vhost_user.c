@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test_virtio_vhost_user.c - devices that a program serves: their types, and drivers that make rings up. */
+#include "unit.h"
+
+#include <errno.h>
+
+#include "vhost_user_program.h"
+#include "virtio/vhost_user.h"
+#include "virtio_hostile.h"
+
+#define LIVES 400
+
+static void types_have_names_and_numbers(void **state)
+{
+	static const char *const bad[] = { "", "0", "64", "-1", "+2", "2 ", " 2", "0x2", "bl", "blkk", "BLK" };
+	struct virtio_user_options o;
+
+	for (unsigned i = 0; virtio_user_names[i]; i++) {
+		char number[8];
+		uint16_t id;
+
+		memset(&o, 0, sizeof(o));
+		assert_true(virtio_user_type(&o, virtio_user_names[i]));
+		assert_string_equal(o.type.name, virtio_user_names[i]);
+		assert_true(o.type.shares_memory);
+		id = o.type.id;
+		snprintf(number, sizeof(number), "%u", id);
+		memset(&o, 0, sizeof(o));
+		assert_true(virtio_user_type(&o, number));
+		assert_string_equal(o.type.name, virtio_user_names[i]);
+		assert_int_equal(o.type.id, id);
+	}
+	memset(&o, 0, sizeof(o));
+	assert_true(virtio_user_type(&o, "63"));
+	assert_string_equal(o.type.name, "type 63");
+	assert_true(virtio_user_has_queues(&o));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		memset(&o, 0, sizeof(o));
+		assert_false(virtio_user_type(&o, bad[i]));
+	}
+}
+
+/* The rings are the program's, or ours between it and the driver; either way nothing is written that was not offered. */
+static void hostile(void **state)
+{
+	for (unsigned reconnect = 0; reconnect < 2; reconnect++) {
+		struct virtio_user_options o = { .queues = 2 };
+		struct program p;
+
+		program_init(&p, "hostile");
+		program_start(&p);
+		assert_true(virtio_user_type(&o, "42"));
+		o.host.path = p.path;
+		o.host.reconnect = reconnect;
+		o.host.limit_ms = 20000;
+		assert_int_equal(virtio_hostile(&o.type, &o, LIVES, 1, NULL), 0);
+		program_kill(&p);
+	}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(types_have_names_and_numbers),
+		cmocka_unit_test(hostile),
+	};
+
+	alarm(170);
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
+}
