@@ -8,7 +8,7 @@
 #include "virtio/vhost_user.h"
 #include "virtio_hostile.h"
 
-#define LIVES 400
+#define LIVES 200
 
 static void types_have_names_and_numbers(void **state)
 {

@@ -37,6 +37,7 @@ struct hostile {
 	uint64_t random;
 	unsigned nr_queues;
 	bool legacy;
+	bool packs;            /* it has packed rings */
 	bool shared;           /* another program serves it, and takes its time */
 	unsigned busy;         /* lives in which the device did anything */
 	uint8_t *before, *may; /* the memory at the life's begin; what may change */
@@ -261,9 +262,15 @@ static inline bool hostile_judge(struct hostile *h)
 	return true;
 }
 
+/* Nothing has come back yet. */
+static inline bool hostile_idle(const struct hostile *h)
+{
+	return memcmp(h->memory->host, h->before, HOSTILE_RINGS * HOSTILE_QUEUES) == 0;
+}
+
 static inline bool hostile_life(struct hostile *h, unsigned life)
 {
-	bool packed = hostile_some(h, 2);
+	bool packed = hostile_some(h, 2) && h->packs;
 	unsigned sizes[HOSTILE_QUEUES];
 
 	hostile_reset(h);
@@ -287,8 +294,8 @@ static inline bool hostile_life(struct hostile *h, unsigned life)
 	}
 	if (hostile_some(h, 4) == 0)
 		usleep(hostile_some(h, 200));
-	if (h->shared)
-		usleep(hostile_some(h, 6000));
+	for (unsigned n = h->shared ? hostile_some(h, 2) * 150 : 0; n > 0 && hostile_idle(h); n--)
+		usleep(1000);
 	hostile_reset(h);
 	return hostile_judge(h);
 }
@@ -339,6 +346,8 @@ static inline unsigned virtio_hostile(const struct virtio_type *type, const void
 		h->nr_queues += hostile_get(h, VIRTIO_MMIO_QUEUE_NUM_MAX) >= HOSTILE_SIZE;
 	}
 	assert_true(h->nr_queues > 0);
+	hostile_set(h, VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
+	h->packs = hostile_get(h, VIRTIO_MMIO_DEVICE_FEATURES) >> (VIRTIO_F_RING_PACKED - 32) & 1;
 	for (unsigned life = 0; life < rounds; life++)
 		wrong += !hostile_life(h, life);
 	assert_true(h->busy >= rounds / 4);

@@ -8,7 +8,7 @@ ON_REQUEST = True
 TIMEOUT = 900
 SECONDS = 120
 
-COUNT = 3000
+COUNT = 500
 
 # One at a time, past the guest's cache; the host's cache has it all.
 SCRIPT = '''
