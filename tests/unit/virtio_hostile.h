@@ -262,10 +262,18 @@ static inline bool hostile_judge(struct hostile *h)
 	return true;
 }
 
-/* Nothing has come back yet. */
-static inline bool hostile_idle(const struct hostile *h)
+/* Nothing has come back yet, by the used indices of split rings, which others may be writing. */
+static inline bool hostile_idle(struct hostile *h)
 {
-	return memcmp(h->memory->host, h->before, HOSTILE_RINGS * HOSTILE_QUEUES) == 0;
+	for (unsigned i = 0; i < h->nr_queues; i++) {
+		uint64_t at = HOSTILE_RINGS * i + 0x5000 + 2;
+		uint16_t before;
+
+		memcpy(&before, h->before + at, sizeof(before));
+		if (__atomic_load_n((uint16_t *)hostile_at(h, at), __ATOMIC_ACQUIRE) != before)
+			return false;
+	}
+	return true;
 }
 
 static inline bool hostile_life(struct hostile *h, unsigned life)
