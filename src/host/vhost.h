@@ -62,7 +62,10 @@ struct vhost_ops {
 	 * where the ring stood (avail, and for packed ones used and the wraps); -errno: that is not known.
 	 */
 	int (*stop_ring)(struct vhost *b, unsigned index, struct vhost_ring *ring);
-	/* The device was reset; all rings are stopped. Back to before start(), with no use of guest memory. */
+	/*
+	 * All rings are stopped. Back to before start(), with no use of guest memory; but where b->resting, the device was not
+	 * reset, only paused, and what the driver has told it holds for the next start().
+	 */
 	int (*stop)(struct vhost *b);
 	/*
 	 * The device's config space, where that is the back end's; NULL: it is ours. Within its bytes. The last one fills `bytes`
@@ -77,6 +80,7 @@ struct vhost {
 	const struct vhost_ops *ops;
 	char name[128];    /* for messages: "/dev/vhost-vsock", "vhost-user socket '/run/blk'" */
 	bool shared;       /* needs guest memory that others can map: ranges with an fd */
+	bool resting;      /* the owner's, for stop() */
 	bool returns;      /* VHOST_GONE is not the end: VHOST_BACK may follow */
 	bool restarts;     /* start() may be tried again after VHOST_GONE */
 	struct loop *loop; /* that events come on, and calls; set by the owner before start() */

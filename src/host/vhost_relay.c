@@ -128,6 +128,7 @@ static bool guest_wants_call(const struct vhost_relay *r, uint16_t before)
 int relay_give(struct vhost_relay *r)
 {
 	uint16_t idx, before = r->given;
+	int rc = 0;
 
 	if (!r->memory)
 		return 0;
@@ -138,8 +139,11 @@ int relay_give(struct vhost_relay *r)
 		struct vring_used_elem elem;
 
 		memcpy(&elem, (uint8_t *)our_used(r) + RING_ENTRIES + 8U * slot(r, r->from), sizeof(elem));
-		if (le32toh(elem.id) >= r->size || !r->in[le32toh(elem.id)])
-			return -EPROTO;
+		if (le32toh(elem.id) >= r->size || !r->in[le32toh(elem.id)]) {
+			/* What came before it is told of all the same. */
+			rc = -EPROTO;
+			break;
+		}
 		r->in[le32toh(elem.id)] = 0;
 		r->outstanding--;
 		r->from++;
@@ -151,7 +155,7 @@ int relay_give(struct vhost_relay *r)
 	barrier();
 	if (r->given != before && guest_wants_call(r, before))
 		signal_fd(r->ring.call);
-	return 0;
+	return rc;
 }
 
 static int by_number(const void *a, const void *b, void *arg)

@@ -46,15 +46,17 @@ static bool connected(const struct vhost_user *u)
 
 /* ---- the connection ---- */
 
-static void tell(struct vhost_user *u, const char *text)
+/* Whether it was said. */
+static bool tell(struct vhost_user *u, const char *text)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	if (u->told && now.tv_sec - u->told < TELL_SECONDS)
-		return;
+		return false;
 	u->told = now.tv_sec ? now.tv_sec : 1;
 	say(0, "%s: %s", u->b.name, text);
+	return true;
 }
 
 static const char *reason(int r)
@@ -119,7 +121,7 @@ static void lose(struct vhost_user *u, int r)
 		return;
 	}
 	snprintf(text, sizeof(text), "%s; it is waited for", reason(r));
-	tell(u, text);
+	u->mourned = tell(u, text) || u->mourned;
 	retry(u, true);
 }
 
@@ -273,7 +275,7 @@ static int listen_now(struct vhost_user *u)
 /* The same device as before? Another one in its place would do harm. */
 static bool is_same(const struct vhost_user *u, unsigned space_len)
 {
-	return !(u->wanted & ~vu_usable(u)) && u->queues >= u->least_queues && u->space_len == space_len &&
+	return !(u->offered & ~vu_usable(u)) && u->queues >= u->least_queues && u->space_len == space_len &&
 	       (u->relays || !u->config.reconnect || vu_has(u, VU_P_INFLIGHT));
 }
 
@@ -342,8 +344,10 @@ static void timer_rang(void *arg, uint32_t events)
 		retry(u, true);
 		return;
 	}
-	u->told = 0;
-	tell(u, "it is back");
+	/* Who has not heard of its going is not told that it came. */
+	if (u->mourned)
+		say(0, "%s: it is back", u->b.name);
+	u->mourned = false;
 }
 
 /* Once the loop is known. */
@@ -357,7 +361,12 @@ static int join_loop(struct vhost_user *u)
 	if (r)
 		return r;
 	u->looped = true;
-	return connected(u) ? listen_now(u) : 0;
+	if (connected(u))
+		return listen_now(u);
+	/* It went before we could listen. */
+	if (u->config.reconnect)
+		retry(u, true);
+	return 0;
 }
 
 /* ---- what the owner calls ---- */
@@ -480,6 +489,9 @@ static int user_stop(struct vhost *b)
 {
 	struct vhost_user *u = user_of(b);
 
+	u->started = false;
+	if (b->resting)
+		return 0;
 	if (connected(u) && vu_has(u, VU_P_RESET_DEVICE)) {
 		int r;
 
@@ -489,7 +501,6 @@ static int user_stop(struct vhost *b)
 		if (r)
 			lose(u, r);
 	}
-	u->started = false;
 	vu_drop_account(u);
 	return 0;
 }
@@ -629,6 +640,7 @@ static int meet(struct vhost_user *u, struct error *err)
 	if (r)
 		return error_set(err, r, "%s: %s", u->b.name, reason(r));
 	u->least_queues = u->queues;
+	u->offered = vu_usable(u);
 	u->relays = u->config.reconnect && !vu_has(u, VU_P_INFLIGHT);
 	u->b.ops = u->space_len ? &config_ops : &plain_ops;
 	return 0;

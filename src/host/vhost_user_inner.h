@@ -30,10 +30,12 @@ struct vhost_user {
 	uint8_t space[VHOST_USER_CONFIG];
 	unsigned space_len;    /* 0: the config space is not the program's */
 	unsigned least_queues; /* what the first connection had: a later one has to have as many */
+	uint64_t offered;      /* likewise its features: a driver may have taken any of them */
 	bool relays;           /* requests pass through us; decided by the first connection */
 	bool looped;           /* our watches may be on b.loop */
 	bool listening;        /* conn's are */
 	bool held;             /* it is not to come back now */
+	bool mourned;          /* its going was told of */
 	bool again;            /* rings go on where another connection left them */
 	/* How long it may keep us waiting, in ms; time gives it back. See begin(). */
 	int64_t patience, rested;

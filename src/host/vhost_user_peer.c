@@ -199,9 +199,12 @@ static int share_account(struct vhost_user *u)
 		r = vu_get(&u->conn, VU_GET_INFLIGHT_FD, &at, sizeof(at), sizeof(at), &got, &u->account);
 		if (r == 0 && (got < VU_INFLIGHT_SIZE || u->account < 0 || !at.size))
 			r = -EPROTO;
-		u->account_at = at;
-		if (r)
+		if (r) {
+			/* What was no account is not handed to the next connection as one. */
+			vu_drop_account(u);
 			return r;
+		}
+		u->account_at = at;
 	}
 	return vu_set(&u->conn, VU_SET_INFLIGHT_FD, &u->account_at, sizeof(u->account_at), &u->account, 1);
 }
@@ -326,13 +329,16 @@ static int drain_relay(struct vhost_user *u, struct vhost_relay *relay)
 	for (;;) {
 		struct pollfd fds[] = { { .fd = relay->call, .events = POLLIN }, { .fd = u->conn.fd } };
 		int r = relay_give(relay);
+		int64_t left = end - vu_now_ms();
+		uint64_t n;
 
 		if (r || !relay->outstanding)
 			return r;
-		if (vu_now_ms() >= end)
+		if (left <= 0)
 			return -ETIMEDOUT;
-		if (poll(fds, 2, 1) > 0 && fds[1].revents)
+		if (poll(fds, 2, (int)left) > 0 && fds[1].revents)
 			return -ECONNRESET;
+		(void)!read(relay->call, &n, sizeof(n));
 	}
 }
 

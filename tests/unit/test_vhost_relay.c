@@ -2,6 +2,7 @@
 /* test_vhost_relay.c - queues passed on: nobody sleeps for ever, and noise on either side stays where it is allowed. */
 #include "unit.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -226,6 +227,34 @@ static void noise_stays_where_it_is_allowed(void **state)
 	assert_true(broken > 100 && wrong > 100 && passed > 1000);
 }
 
+/* A program at fault has answered others before that, and the guest hears of them. */
+static void what_came_before_nonsense_is_told(void **state)
+{
+	for (unsigned event = 0; event < 2; event++) {
+		struct bed *bed = bed_new(16, event ? 1ULL << VIRTIO_RING_F_EVENT_IDX : 0);
+		struct vring_used *used = (struct vring_used *)(void *)(bed->shadow + RELAY_USED);
+		const struct vring_avail *avail = (struct vring_avail *)(void *)bed->shadow;
+		const struct vdriver_buf buf = { 0x100, 64 };
+		uint64_t n;
+		uint32_t len;
+
+		for (unsigned i = 0; i < 2; i++)
+			assert_true(vdriver_add(&bed->d, &buf, 1, 0, 0, bed));
+		vdriver_wish(&bed->d, true, 0);
+		relay_take(&bed->relay);
+		assert_int_equal(bed->relay.outstanding, 2);
+		used->ring[0].id = avail->ring[0];
+		used->ring[1].id = 999;
+		used->idx = 2;
+		assert_int_equal(relay_give(&bed->relay), -EPROTO);
+		assert_int_equal(read(bed->ring.call, &n, sizeof(n)), sizeof(n));
+		assert_non_null(vdriver_get(&bed->d, &len));
+		assert_null(vdriver_get(&bed->d, &len));
+		assert_int_equal(bed->relay.outstanding, 1);
+		bed_free(bed);
+	}
+}
+
 static void sizes_that_are_none(void **state)
 {
 	uint8_t memory[64] __attribute__((aligned(8))) = { 0 };
@@ -246,6 +275,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nobody_sleeps_for_ever),
 		cmocka_unit_test(noise_stays_where_it_is_allowed),
+		cmocka_unit_test(what_came_before_nonsense_is_told),
 		cmocka_unit_test(sizes_that_are_none),
 	};
 

@@ -452,6 +452,51 @@ static void a_reset_waits_for_what_it_has(void **state)
 	}
 }
 
+static void *give_late(void *arg)
+{
+	struct program *p = arg;
+
+	p->gives = 1;
+	program_poke(p);
+	usleep(100000);
+	p->hold = false;
+	program_poke(p);
+	return NULL;
+}
+
+/* One that answers some at once and others later, in time, is in order: nothing is lost, and it keeps its connection. */
+static void a_reset_waits_for_one_that_is_slow(void **state)
+{
+	unsigned connections;
+	struct program p;
+	struct owner *o;
+	pthread_t late;
+
+	program_init(&p, "slow");
+	p.hold = true;
+	program_start(&p);
+	o = owner_new(&p, true);
+	assert_int_equal(owner_start(o, 0), 0);
+	for (unsigned i = 0; i < 8; i++)
+		ask(o, false);
+	UNTIL(o, p.taken == 8);
+	connections = p.connections;
+	pthread_create(&late, NULL, give_late, &p);
+	owner_stop(o);
+	pthread_join(late, NULL);
+	assert_true(all_answered(o));
+	each_once(o);
+	assert_int_equal(o->ring.avail, 8);
+	o->next = o->got = 0;
+	assert_int_equal(owner_start(o, 0), 0);
+	ask(o, false);
+	UNTIL(o, all_answered(o));
+	assert_int_equal(p.connections, connections);
+	owner_stop(o);
+	owner_free(o);
+	program_kill(&p);
+}
+
 static void resets_while_it_is_away(void **state)
 {
 	struct program p;
@@ -805,6 +850,7 @@ int main(void)
 		cmocka_unit_test_setup(its_end_is_told_and_a_new_life_finds_the_next, be_patient),
 		cmocka_unit_test_setup(nothing_is_lost_and_nothing_is_told_twice, be_patient),
 		cmocka_unit_test_setup(a_reset_waits_for_what_it_has, be_patient),
+		cmocka_unit_test_setup(a_reset_waits_for_one_that_is_slow, be_patient),
 		cmocka_unit_test_setup(resets_while_it_is_away, be_patient),
 		cmocka_unit_test_setup(it_does_not_come_back_in_a_pause, be_patient),
 		cmocka_unit_test_setup(another_device_is_not_taken_for_it, be_patient),

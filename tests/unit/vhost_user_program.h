@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/vhost_types.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
@@ -91,6 +92,7 @@ struct program {
 	unsigned space_len;
 	/* at any time */
 	atomic_bool quit, hold, backward;        /* backward: the newest of a batch first */
+	atomic_uint gives;                       /* so many of those held, at the next poke */
 	atomic_bool says_changed, says_nonsense; /* at the next poke */
 	atomic_uint slow_ms;                     /* before each reply */
 	atomic_uint taken, connections;
@@ -204,16 +206,18 @@ static inline void program_serve_one(struct program *p, unsigned index, uint32_t
 	program_give(p, index, head, written);
 }
 
-static inline void program_answer_held(struct program *p, unsigned index)
+/* The first `n` of them, or all. */
+static inline void program_answer_held(struct program *p, unsigned index, unsigned n)
 {
 	struct program_ring *r = &p->ring[index];
 	const struct vring_avail *avail = program_at(p, true, r->addr.avail_user_addr, 4);
-	unsigned n = r->nr_held;
 	uint64_t one = 1;
 
+	n = n < r->nr_held ? n : r->nr_held;
 	for (unsigned i = 0; i < n; i++)
 		program_serve_one(p, index, r->held[p->backward ? n - 1 - i : i]);
-	r->nr_held = 0;
+	r->nr_held -= n;
+	memmove(r->held, r->held + n, r->nr_held * sizeof(*r->held));
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	/* With EVENT_IDX it calls more often than it has to. */
 	if (n && (p->acked >> VIRTIO_RING_F_EVENT_IDX & 1 || !(avail->flags & VRING_AVAIL_F_NO_INTERRUPT)))
@@ -248,8 +252,7 @@ static inline void program_take(struct program *p, unsigned index)
 		if (__atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE) == r->taken || r->nr_held == 1024)
 			break;
 	}
-	if (!p->hold)
-		program_answer_held(p, index);
+	program_answer_held(p, index, p->hold ? atomic_exchange(&p->gives, 0) : UINT_MAX);
 }
 
 /* "When reconnecting". */
