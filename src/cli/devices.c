@@ -246,6 +246,7 @@ static int make(const struct devices *d, struct device_made *made, struct guest_
 {
 	const struct device_option *o = made->option;
 	struct device_value value = { .words = { NULL } };
+	const struct device_option *other;
 	const char *transport = NULL;
 	int r;
 
@@ -257,8 +258,9 @@ static int make(const struct devices *d, struct device_made *made, struct guest_
 	device->transport = DEFAULT_TRANSPORT;
 	device->option = made->label;
 	r = take_apart(o, made->text, &value, &transport, err);
-	if (r == 0 && o->instead && o->instead(&value))
-		made->option = o = o->instead(&value);
+	other = r == 0 && o->instead ? o->instead(&value) : NULL;
+	if (other)
+		made->option = o = other;
 	device->config.type = o->type;
 	if (r == 0 && (transport || d->transport))
 		r = parse_transport(transport ? transport : d->transport, &device->transport, err);

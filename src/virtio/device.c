@@ -108,6 +108,9 @@ static void queue_broke(void *arg)
 {
 	struct virtio_queue *vq = arg;
 
+	/* Of what is abandoned nobody wants to know, and nobody may be there. */
+	if (__atomic_load_n(&vq->v->abandoned, __ATOMIC_ACQUIRE))
+		return;
 	fault(vq->v);
 	loop_post(&vq->v->vm->loop, &vq->v->broken);
 }
@@ -293,7 +296,8 @@ void virtio_paused(struct virtio *v, unsigned index)
 	struct virtio_queue *vq = v->queues[index];
 
 	lock(v);
-	if (vq->halting) {
+	/* It may be late, of a pause that was given up. */
+	if (vq->halting && vq->halted) {
 		vq->halting = false;
 		if (--v->halting == 0)
 			pthread_cond_broadcast(&v->all_quiet);
@@ -703,7 +707,7 @@ bool virtio_destroy(struct virtio *v)
 	if (!v)
 		return true;
 	lock(v);
-	v->abandoned = v->leaving > 0;
+	__atomic_store_n(&v->abandoned, v->leaving > 0, __ATOMIC_RELEASE);
 	if (v->abandoned) {
 		/* Chains that come back are dropped from now on, and touch no guest memory. */
 		for (unsigned i = 0; i < v->nr_queues; i++) {

@@ -82,7 +82,7 @@ void virtq_break(struct virtq *q)
 		q->fault(q->arg);
 }
 
-static bool is_broken(const struct virtq *q)
+bool virtq_is_broken(const struct virtq *q)
 {
 	return __atomic_load_n(&q->broken, __ATOMIC_RELAXED);
 }
@@ -318,7 +318,7 @@ int virtq_pop(struct virtq *q, struct virtq_chain **out)
 	int rc;
 
 	*out = NULL;
-	if (is_broken(q))
+	if (virtq_is_broken(q))
 		return -EINVAL;
 	if (!state->enabled || virtq_paused(q))
 		return 0;
@@ -350,7 +350,7 @@ bool virtq_empty(struct virtq *q)
 	unsigned head;
 	int rc;
 
-	if (is_broken(q) || !q->state->enabled || virtq_paused(q))
+	if (virtq_is_broken(q) || !q->state->enabled || virtq_paused(q))
 		return true;
 	bus_read_lock();
 	rc = next_head(q, &w, &head);
@@ -486,7 +486,7 @@ void virtq_push_all(struct virtq_chain **chains, const uint32_t *written, unsign
 	q = chains[0]->queue;
 	/* Taken in one life, all of them: by one thread, between whose calls a life does not end. */
 	pthread_mutex_lock(&q->lock);
-	if (chains[0]->generation == q->generation && !is_broken(q)) {
+	if (chains[0]->generation == q->generation && !virtq_is_broken(q)) {
 		w = (struct mem_window){ .mem = q->mem };
 		bus_read_lock();
 		rc = q->packed ? give_packed(q, &w, chains, written, n) : give_split(q, &w, chains, written, n);
@@ -554,7 +554,7 @@ void virtq_notify(struct virtq *q)
 	int rc = 0;
 
 	pthread_mutex_lock(&q->lock);
-	if (q->fresh && !is_broken(q)) {
+	if (q->fresh && !virtq_is_broken(q)) {
 		/* Point 3 above: what was pushed is visible before the wish is read. */
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
 		rc = q->packed ? packed_wish(q, &wish) : split_wish(q, &wish);
@@ -585,7 +585,7 @@ static int put_wish(struct virtq *q, bool kicks)
 
 void virtq_kicks_off(struct virtq *q)
 {
-	if (q->event_idx || !q->state->enabled || is_broken(q) || virtq_paused(q))
+	if (q->event_idx || !q->state->enabled || virtq_is_broken(q) || virtq_paused(q))
 		return;
 	if (put_wish(q, false) < 0)
 		virtq_break(q);
@@ -593,7 +593,7 @@ void virtq_kicks_off(struct virtq *q)
 
 bool virtq_kicks_on(struct virtq *q)
 {
-	if (!q->state->enabled || is_broken(q) || virtq_paused(q))
+	if (!q->state->enabled || virtq_is_broken(q) || virtq_paused(q))
 		return false;
 	if (put_wish(q, true) < 0) {
 		virtq_break(q);

@@ -103,6 +103,7 @@ void virtq_notify(struct virtq *q);
 
 /* Who serves it in our place has found that the driver broke a rule. From any thread, not with a lock of the queue's held. */
 void virtq_break(struct virtq *q);
+bool virtq_is_broken(const struct virtq *q);
 /*
  * While it is paused it looks empty, and neither pops nor the kick calls touch the guest's memory. Chains in flight are their
  * owners' to hold back. On the serving thread to begin; from any to end, and then the server looks at it again. A new

@@ -41,7 +41,14 @@ static void failed(struct virtio_vhost *h, unsigned index, int r)
 static void used(struct virtio_vhost_ring *ring)
 {
 	struct virtio *v = ring->h->v;
+	bool nobody;
 
+	/* The machine may be gone, and only a host that did not answer keeps this thread. */
+	lock(ring->h);
+	nobody = v->abandoned;
+	unlock(ring->h);
+	if (nobody)
+		return;
 	atomic_fetch_add_explicit(&v->queues[ring->index]->interrupts, 1, memory_order_relaxed);
 	v->ops->used(v, ring->index);
 }
@@ -85,7 +92,7 @@ static void lead_call(struct virtio_vhost *h, struct virtio_vhost_ring *ring, bo
 	struct virtio *v = h->v;
 
 	lock(h);
-	if (v->ops->call)
+	if (v->ops->call && !v->abandoned)
 		v->ops->call(v, ring->index, on ? ring->call : -1);
 	unlock(h);
 }
@@ -158,6 +165,9 @@ static void stop_if_idle(struct virtio_vhost *h)
 
 	if (!h->started || h->nr_running)
 		return;
+	lock(h);
+	h->backend->resting = !h->v->resetting;
+	unlock(h);
 	r = h->backend->ops->stop(h->backend);
 	if (r && !h->told) {
 		h->told = true;
@@ -218,7 +228,7 @@ bool virtio_vhost_start(struct virtio_vhost *h, unsigned index)
 	struct virtio_vhost_ring *ring = &h->ring[index];
 	int r;
 
-	if (!h->backend || ring->running)
+	if (!h->backend || ring->running || virtq_is_broken(&h->v->queues[index]->q))
 		return true;
 	ring->waiting = h->gone && h->backend->returns;
 	if (ring->waiting)
@@ -232,20 +242,24 @@ bool virtio_vhost_start(struct virtio_vhost *h, unsigned index)
 }
 
 /*
- * Where the ring stood, for who is next. A back end that is gone may not know; then a split ring tells by what the driver
- * got back, and what it did not is served again.
+ * Where the ring stood, for who is next. A back end that is gone may not know (`lost`, or 0). Then a split ring tells by what
+ * the driver got back, if it got all; else, for who may `guess`, what it did not get in that order is served again.
  */
-static int keep_place(struct virtio_vhost *h, unsigned index, const struct vhost_ring *at, bool known)
+static int keep_place(struct virtio_vhost *h, unsigned index, const struct vhost_ring *at, int lost, bool guess)
 {
 	struct virtq_state *s = &h->v->queues[index]->state;
-	bool packed = virtio_has(h->v, VIRTIO_F_RING_PACKED);
-	uint16_t used = at->used;
+	bool packed = virtio_has(h->v, VIRTIO_F_RING_PACKED), known = lost == 0;
+	uint16_t used = at->used, offered;
 	int r = packed && !known ? -EPIPE : 0;
 
 	if (!packed)
 		r = mem_load16(&h->v->vm->mem, s->device + offsetof(struct vring_used, idx), &used);
+	if (r == 0 && !known && !guess)
+		r = mem_load16(&h->v->vm->mem, s->driver + offsetof(struct vring_avail, idx), &offered);
 	if (r)
 		return r;
+	if (!known && !guess && offered != used)
+		return lost;
 	s->avail = known ? at->avail : used;
 	s->used = used;
 	if (packed) {
@@ -268,7 +282,7 @@ static int take(struct virtio_vhost *h, struct virtio_vhost_ring *ring, struct v
 	return r;
 }
 
-void virtio_vhost_take_back(struct virtio_vhost *h, unsigned index)
+static void take_back(struct virtio_vhost *h, unsigned index, bool guess)
 {
 	struct virtio_vhost_ring *ring = &h->ring[index];
 	struct vhost_ring at;
@@ -279,13 +293,18 @@ void virtio_vhost_take_back(struct virtio_vhost *h, unsigned index)
 	if (!ring->running)
 		return;
 	r = take(h, ring, &at);
-	r = keep_place(h, index, &at, r == 0);
+	r = keep_place(h, index, &at, r, guess);
 	if (r)
 		failed(h, index, r);
 	/* The driver hears of what was used last. */
 	if (eventfd_read(ring->call, &n) == 0)
 		used(ring);
 	stop_if_idle(h);
+}
+
+void virtio_vhost_take_back(struct virtio_vhost *h, unsigned index)
+{
+	take_back(h, index, false);
 }
 
 void virtio_vhost_quiesce(struct virtio_vhost *h, unsigned index)
@@ -325,7 +344,7 @@ static void gone(struct virtio_vhost *h)
 
 		if (!ring->running)
 			continue;
-		virtio_vhost_take_back(h, i);
+		take_back(h, i, ours || h->backend->returns);
 		ring->waiting = h->backend->returns;
 		if (ours)
 			virtio_enter(h->v, i);
@@ -345,11 +364,30 @@ static void back(struct virtio_vhost *h)
 	}
 }
 
+static void write_config(void *arg)
+{
+	struct virtio_vhost *h = arg;
+	uint8_t bytes[256];
+	unsigned from, len;
+
+	lock(h);
+	from = h->write_from;
+	len = h->write_to - from;
+	len = len < sizeof(bytes) ? len : sizeof(bytes);
+	memcpy(bytes, h->v->config + from, len);
+	h->write_from = h->write_to = 0;
+	unlock(h);
+	if (len && h->backend->ops->config_write)
+		(void)h->backend->ops->config_write(h->backend, from, len, bytes);
+}
+
 static void read_config(struct virtio_vhost *h)
 {
 	uint8_t bytes[256];
 	unsigned len = h->v->config_len;
 
+	/* What the driver wrote meanwhile goes first, or it would be lost. */
+	write_config(h);
 	if (h->backend->ops->config_read && len <= sizeof(bytes) &&
 		h->backend->ops->config_read(h->backend, 0, len, bytes) == 0)
 		virtio_config_set(h->v, 0, bytes, len);
@@ -386,23 +424,6 @@ void virtio_vhost_config_write(struct virtio_vhost *h, unsigned offset, unsigned
 		h->write_to = offset + len > h->write_to ? offset + len : h->write_to;
 	}
 	loop_post(&h->worker.loop, &h->write);
-}
-
-static void write_config(void *arg)
-{
-	struct virtio_vhost *h = arg;
-	uint8_t bytes[256];
-	unsigned from, len;
-
-	lock(h);
-	from = h->write_from;
-	len = h->write_to - from;
-	len = len < sizeof(bytes) ? len : sizeof(bytes);
-	memcpy(bytes, h->v->config + from, len);
-	h->write_from = h->write_to = 0;
-	unlock(h);
-	if (len)
-		(void)h->backend->ops->config_write(h->backend, from, len, bytes);
 }
 
 /* ---- life ---- */

@@ -70,7 +70,10 @@ bool virtio_vhost_start(struct virtio_vhost *h, unsigned index);
 void virtio_vhost_take_back(struct virtio_vhost *h, unsigned index);
 /* For quiesce(). Calls virtio_quiet(). */
 void virtio_vhost_quiesce(struct virtio_vhost *h, unsigned index);
-/* For pause(): it is ours until the queue is handed over again. Always true. */
+/*
+ * For pause(): it is ours until the queue is handed over again. Always true; but where the back end does not stop in time, and does not
+ * tell what it still has, the queue is broken.
+ */
 bool virtio_vhost_pause(struct virtio_vhost *h, unsigned index);
 /* For config_write(), where the config space is the back end's. */
 void virtio_vhost_config_write(struct virtio_vhost *h, unsigned offset, unsigned len, const uint8_t *bytes);

@@ -690,6 +690,39 @@ static void test_comes_back(void **state)
 	comes_back(0, -EPIPE);
 }
 
+/* Where it is not told how far the ring had come, nobody guesses: only what is empty goes on. */
+static void test_pause_without_a_place(void **state)
+{
+	struct far f = fresh;
+	struct bed *bed;
+
+	f.place_fails = -ETIMEDOUT;
+	bed = begin(&f, 0);
+	offer(bed, 3);
+	answer(&f.q);
+	collect(bed, 3);
+	assert_true(virtio_pause(bed->v));
+	virtio_resume(bed->v);
+	sync_worker(bed);
+	assert_true(f.running);
+	assert_false(needs_reset(bed));
+	offer(bed, 3);
+	assert_true(virtio_pause(bed->v));
+	virtio_resume(bed->v);
+	sync_worker(bed);
+	assert_false(f.running);
+	assert_true(needs_reset(bed));
+	assert_true(f.b.resting);
+	f.place_fails = 0;
+	reset(bed);
+	assert_int_equal(got(bed), 0);
+	enable(bed, 0);
+	assert_true(f.running);
+	reset(bed);
+	assert_false(f.b.resting);
+	end(bed, &f);
+}
+
 static void test_packed_place_unknown(void **state)
 {
 	struct far f = fresh;
@@ -771,6 +804,7 @@ int main(void)
 		cmocka_unit_test(test_served),
 		cmocka_unit_test(test_changes_hands),
 		cmocka_unit_test(test_pauses),
+		cmocka_unit_test(test_pause_without_a_place),
 		cmocka_unit_test(test_last_call),
 		cmocka_unit_test(test_start_fails),
 		cmocka_unit_test(test_ring_is_nowhere),
