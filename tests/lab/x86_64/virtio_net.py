@@ -139,8 +139,11 @@ fact ping $(ping -c 2 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received
 nc 10.9.0.1 5003 </dev/zero >/dev/null &
 fact up
 read answer
-[ $answer = again ] && reboot -f
+[ $answer = again ] && %s
 """
+# The kernel's own way down breaks the queues before it resets the device, and where frames are under way then, virtio_net's poll
+# (virtnet_poll_cleantx()) goes round for ever: seen with Linux 6.1.192, on one processor.
+RESET = {False: "reboot -f", True: "echo b >/proc/sysrq-trigger"}
 
 
 def reboot(t, transport, vhost=False):
@@ -149,7 +152,7 @@ def reboot(t, transport, vhost=False):
     t.inner.put("/tmp/up.sh", network.UP, 0o755)
     # Echoes, so that both ways are busy.
     t.sh("(while :; do nc -l -p 5003 -e /bin/cat; done) >/dev/null 2>&1 </dev/null & echo $! >/tmp/echo")
-    guest = t.boot(REBOOT, options=options(transport, "tap,ifname=lab0,script=/tmp/up.sh", vhost), modules="cloud")
+    guest = t.boot(REBOOT % RESET[vhost], options=options(transport, "tap,ifname=lab0,script=/tmp/up.sh", vhost), modules="cloud")
     macs = set()
     for boot in range(4):
         guest.fact("up", 90, again=True)
