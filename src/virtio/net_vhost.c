@@ -3,7 +3,8 @@
  * net_vhost.c - a network device whose frames the host's kernel carries (vhost-net) between the guest's queues and a tap.
  *
  * The control queue, the config space and the cable stay ours. What the guest may have filtered on the user-space way it is
- * not offered here: nobody of ours sees its frames. While the cable is out, the rings are ours too, and served by nobody.
+ * not offered here: nobody of ours sees its frames. While the cable is out, the rings are ours too, and served by nobody. That
+ * an interface was deleted the kernel tells only to who waits for frames, and so not to us.
  */
 #include <linux/virtio_ring.h>
 
@@ -32,8 +33,6 @@ bool net_vhost_hand_over(struct virtio *v, unsigned index)
 
 	if (!net->vhost.backend || !is_data(net, index))
 		return false;
-	/* That the tap is gone we are told all the same. */
-	loop_post(net->pair[0]->loop, &net->pair[0]->update);
 	if (!net_link_up(net))
 		return true;
 	/* The kernel leaves the header to the tap, of the size that the driver expects (5.1.6.1). */
