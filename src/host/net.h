@@ -42,7 +42,7 @@ struct net_backend;
 struct net_ops {
 	/*
 	 * The next frame, which stands at *frame until the next call for this pair: its bytes, with NET_HEADER of them in
-	 * front where `vnet` is true. -EAGAIN: none now. Else it is gone for good.
+	 * front where `vnet` is true. -EAGAIN: none now, EPOLLIN tells when. Else it is gone for good.
 	 */
 	ssize_t (*receive)(struct net_backend *b, unsigned pair, const uint8_t **frame);
 	/*

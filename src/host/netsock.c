@@ -27,6 +27,7 @@ struct netsock {
 	struct net_backend b;
 	int fd;
 	size_t begin, end;         /* of what was read and not handed out */
+	bool dry;                  /* the last read had all that was there: the next waits for epoll */
 	size_t rest_at, rest_size; /* of what is to be sent */
 	uint8_t rest[LENGTH + NET_FRAME];
 	uint8_t in[READ_BYTES];
@@ -65,6 +66,10 @@ static ssize_t netsock_receive(struct net_backend *b, unsigned pair, const uint8
 
 		if (n)
 			return n;
+		if (s->dry) {
+			s->dry = false;
+			return -EAGAIN;
+		}
 		memmove(s->in, s->in + s->begin, s->end - s->begin);
 		s->end -= s->begin;
 		s->begin = 0;
@@ -73,6 +78,7 @@ static ssize_t netsock_receive(struct net_backend *b, unsigned pair, const uint8
 			continue;
 		if (n <= 0)
 			return n == 0 ? -EPIPE : -errno;
+		s->dry = (size_t)n < READ_BYTES - s->end;
 		s->end += (size_t)n;
 	}
 }
@@ -165,6 +171,7 @@ int netsock_wrap(int fd, const char *name, struct net_backend **out)
 	/* The buffers are left as they are: pages that no frame reaches are never there. */
 	memset(&s->b, 0, sizeof(s->b));
 	s->begin = s->end = s->rest_at = s->rest_size = 0;
+	s->dry = false;
 	s->fd = fd;
 	s->b.ops = &netsock_ops;
 	s->b.pairs = 1;
