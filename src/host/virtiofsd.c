@@ -53,7 +53,8 @@ static char *source_of(const char *folder)
 static int start(struct virtiofsd *fsd, int listener, struct error *err)
 {
 	const struct virtiofsd_config *c = &fsd->config;
-	char *source = source_of(c->folder);
+	/* It looks at the name once more when it is at "/", and wants no link there. */
+	char *folder = realpath(c->folder, NULL), *source;
 	const char *argv[20];
 	const struct child_config child = {
 		.argv = argv,
@@ -67,10 +68,15 @@ static int start(struct virtiofsd *fsd, int listener, struct error *err)
 	unsigned n = 0;
 	int r;
 
-	if (!source)
+	if (!folder)
+		return error_set(err, -errno, "'%s': %s", c->folder, strerror(errno));
+	source = source_of(folder);
+	if (!source) {
+		free(folder);
 		return error_set(err, -ENOMEM, "no memory");
+	}
 	if (c->ro) {
-		const char *words[] = { "unshare", "--mount", "sh", "-c", read_only, "sh", c->folder };
+		const char *words[] = { "unshare", "--mount", "sh", "-c", read_only, "sh", folder };
 
 		for (; n < sizeof(words) / sizeof(words[0]); n++)
 			argv[n] = words[n];
@@ -88,6 +94,7 @@ static int start(struct virtiofsd *fsd, int listener, struct error *err)
 	argv[n] = NULL;
 	r = child_start(&child, &fsd->child, err);
 	free(source);
+	free(folder);
 	return r;
 }
 

@@ -281,6 +281,30 @@ def test_a_folder_that_is_only_read():
             pass
 
 
+def test_a_folder_by_a_relative_name_or_a_link():
+    virtiofsd_or_skip()
+    with Folder() as folder:
+        # There is one of that name at the top, which is not meant.
+        os.mkdir(folder + "/etc")
+        os.symlink("etc", folder + "/link")
+        with open(folder + "/etc/hello", "w", encoding="ascii") as file:
+            file.write("from the host")
+        trapline, before = os.path.abspath(TRAPLINE), os.getcwd()
+        os.chdir(folder)
+        try:
+            for name in ("etc", "link", "./link/."):
+                for words in ("", ",ro"):
+                    with Machine(trapline, "--fs", name + ",share,sandbox=chroot" + words) as machine:
+                        driver = Driver(transport(machine, "fs0"))
+                        driver.start(queues=2)
+                        fuse = Fuse(driver)
+                        fuse.hello()
+                        assert fuse.read(b"hello") == b"from the host"
+                        assert fuse.lookup(b"passwd")[0] == errno.ENOENT
+        finally:
+            os.chdir(before)
+
+
 def test_it_does_not_start():
     virtiofsd_or_skip()
     with Folder() as folder:
