@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -31,6 +32,9 @@ struct kind {
 	unsigned rings;  /* of one descriptor; 0: all */
 	/* Ring `index` of the device has been set up, or is to end. 0 or -errno. */
 	int (*run)(struct kernel *k, unsigned index, bool on);
+	/* Instead, where a ring can only change while none runs: all halt, and those that are set up go on. Likewise. */
+	int (*halt)(struct kernel *k);
+	int (*go)(struct kernel *k);
 };
 
 struct kernel {
@@ -40,6 +44,7 @@ struct kernel {
 	unsigned nr_fds;
 	struct vhost_map map;
 	uint64_t set_up; /* rings */
+	int kicks[64];   /* of those */
 	bool running;    /* where all run at once */
 	int taps[VHOST_PAIRS];
 	struct vhost_scsi_target target;
@@ -91,26 +96,33 @@ static int run_vsock(struct kernel *k, unsigned index, bool on)
 	return r;
 }
 
-/* A request ring that comes later than the first is taken up by beginning anew. */
-static int run_scsi(struct kernel *k, unsigned index, bool on)
+static int halt_scsi(struct kernel *k)
 {
-	int r = 0;
+	int r = k->running ? call(k->fds[0], VHOST_SCSI_CLEAR_ENDPOINT, &k->target) : 0;
 
-	if (on && index < 2)
-		return 0;
-	if (k->running)
-		r = call(k->fds[0], VHOST_SCSI_CLEAR_ENDPOINT, &k->target);
 	k->running = false;
-	if (r == 0 && on) {
-		r = call(k->fds[0], VHOST_SCSI_SET_ENDPOINT, &k->target);
-		k->running = r == 0;
-	}
+	return r;
+}
+
+/* With the first ring of requests, behind those for control and events. */
+static int go_scsi(struct kernel *k)
+{
+	int r;
+
+	if (!(k->set_up & ~3ULL))
+		return 0;
+	r = call(k->fds[0], VHOST_SCSI_SET_ENDPOINT, &k->target);
+	k->running = r == 0;
+	/* A kick that came while there was no target was taken for nothing. */
+	for (unsigned i = 0; r == 0 && i < 64; i++)
+		if (k->set_up >> i & 1)
+			(void)eventfd_write(k->kicks[i], 1);
 	return r;
 }
 
 static const struct kind kind_net = { "/dev/vhost-net", "vhost_net", "group kvm", 2, run_net };
 static const struct kind kind_vsock = { "/dev/vhost-vsock", "vhost_vsock", "group kvm", 2, run_vsock };
-static const struct kind kind_scsi = { "/dev/vhost-scsi", "vhost_scsi", "root", 0, run_scsi };
+static const struct kind kind_scsi = { "/dev/vhost-scsi", "vhost_scsi", "root", 0, NULL, halt_scsi, go_scsi };
 
 /* ---- the interface ---- */
 
@@ -208,15 +220,21 @@ static int kernel_start_ring(struct vhost *b, unsigned index, const struct vhost
 {
 	struct kernel *k = kernel_of(b);
 	unsigned n;
-	int fd = fd_of(k, index, &n), r = set_ring(k, fd, n, ring);
+	int fd = fd_of(k, index, &n), r = k->kind->halt ? k->kind->halt(k) : 0;
 
+	if (r == 0)
+		r = set_ring(k, fd, n, ring);
 	if (r == 0) {
 		k->set_up |= BIT(index);
-		r = k->kind->run(k, index, true);
+		k->kicks[index] = ring->kick;
+		r = k->kind->run ? k->kind->run(k, index, true) : k->kind->go(k);
 	}
 	if (r) {
 		k->set_up &= ~BIT(index);
 		forget_files(fd, n);
+		/* The others are not to stand still for it. */
+		if (k->kind->go && !k->running)
+			(void)k->kind->go(k);
 	}
 	return r;
 }
@@ -225,14 +243,18 @@ static int kernel_stop_ring(struct vhost *b, unsigned index, struct vhost_ring *
 {
 	struct kernel *k = kernel_of(b);
 	struct vhost_vring_state base;
-	int fd = fd_of(k, index, &base.index), r = k->kind->run(k, index, false);
+	int fd = fd_of(k, index, &base.index), r;
 
+	r = k->kind->run ? k->kind->run(k, index, false) : k->kind->halt(k);
 	if (r == 0)
 		r = call(fd, VHOST_GET_VRING_BASE, &base);
 	if (r == 0)
 		ring->avail = (uint16_t)base.num;
 	k->set_up &= ~BIT(index);
 	forget_files(fd, base.index);
+	/* Of the others this tells nothing. */
+	if (k->kind->go)
+		(void)k->kind->go(k);
 	return r;
 }
 

@@ -10,6 +10,8 @@ CASES = {
     "pci": {"transport": "pci"},
     "pci-legacy": {"transport": "pci-legacy"},
     "mmio": {"transport": "mmio"},
+    # A queue for each processor.
+    "2cpu": {"transport": "pci", "cpus": 2},
 }
 TIMEOUT = 400
 SECONDS = 40
@@ -56,12 +58,12 @@ fact done
 """ % (MIB << 20)
 
 
-def test(t, transport):
+def test(t, transport, cpus=1):
     t.sh("seq -w 5 9999999 | head -c %d >/tmp/lun" % (MIB << 20))
     said = t.sh(TARGET % {"wwpn": WWPN, "bytes": MIB << 20})
     t.check("lab" in said, "the target was not made: %s" % said)
-    guest = t.boot(SCRIPT, modules="drivers", options=["--stats", "/tmp/stats", "--scsi",
-                                                       "wwpn=%s,transport=%s" % (WWPN, transport)])
+    guest = t.boot(SCRIPT, cpus=cpus, modules="drivers", options=[
+        "--stats", "/tmp/stats", "--scsi", "wwpn=%s,transport=%s" % (WWPN, transport)])
     for boot in range(2):
         t.equal("sectors", guest.fact("size", 90, again=True), str(MIB << 11))
         t.equal("the vendor", guest.fact("model", again=True), "LIO-ORG")
