@@ -213,10 +213,11 @@ static void receive(struct net_pair *p)
 {
 	struct virtq *q = net_queue(p->net, 2 * p->index);
 	bool delivered = false;
+	unsigned i;
 
 	virtq_kicks_off(q);
-	/* What is left after a batch, epoll tells of again; a frame that waits is told of by a kick. */
-	for (unsigned i = 0; i < BATCH && wants_frames(p) && fetch(p); i++) {
+	/* A frame that waits for buffers is told of by a kick. */
+	for (i = 0; i < BATCH && wants_frames(p) && fetch(p); i++) {
 		if (wanted(p)) {
 			while (!deliver(p, q)) {
 				p->starved = !virtq_kicks_on(q);
@@ -232,6 +233,9 @@ static void receive(struct net_pair *p)
 	}
 	if (delivered)
 		virtq_notify(q);
+	/* What is left after a batch may have left the socket already, and then epoll does not tell of it. */
+	if (i == BATCH)
+		virtio_kick(&p->net->v, 2 * p->index);
 }
 
 /* ---- transmitting ---- */
@@ -377,8 +381,10 @@ static void back_end_ready(void *arg, uint32_t events)
 	struct net_pair *p = arg;
 
 	if (events & EPOLLOUT) {
-		p->blocked = false;
-		virtio_kick(&p->net->v, 2 * p->index + 1);
+		/* Here, as nobody may serve the queue just now. */
+		flush(p);
+		if (!p->blocked)
+			virtio_kick(&p->net->v, 2 * p->index + 1);
 	}
 	if (wants_frames(p)) {
 		if (events & (EPOLLIN | EPOLLHUP | EPOLLRDHUP | EPOLLERR))
@@ -418,9 +424,8 @@ static void net_quiesce(struct virtio *v, unsigned index)
 	if (index < 2 * net->pairs) {
 		struct net_pair *p = net->pair[index / 2];
 
-		if (index % 2) {
-			p->blocked = false;
-		} else {
+		/* Frames that the back end has kept, and that were told as sent, still go. */
+		if (index % 2 == 0) {
 			put_back(p);
 			p->receiving = p->starved = false;
 			p->frame_len = 0;

@@ -36,8 +36,10 @@ bool net_vhost_hand_over(struct virtio *v, unsigned index)
 	if (!net_link_up(net))
 		return true;
 	/* The kernel leaves the header to the tap, of the size that the driver expects (5.1.6.1). */
-	if (net->host->ops->header(net->host, (unsigned)net_header_size(net)))
+	if (net->host->ops->header(net->host, (unsigned)net_header_size(net))) {
+		virtq_break(&v->queues[index]->q);
 		return true;
+	}
 	return virtio_vhost_start(&net->vhost, index);
 }
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -63,8 +64,8 @@ static ssize_t fake_receive(struct net_backend *b, unsigned pair, const uint8_t 
 
 	if (bed->next_frame == bed->nr_frames)
 		return bed->closed ? -EPIPE : -EAGAIN;
-	*frame = bed->frames[bed->next_frame];
-	return (ssize_t)bed->lens[bed->next_frame++];
+	*frame = bed->frames[bed->next_frame % 8];
+	return (ssize_t)bed->lens[bed->next_frame++ % 8];
 }
 
 static int fake_send(struct net_backend *b, unsigned pair, const struct iovec *iov, unsigned n, size_t bytes)
@@ -322,6 +323,34 @@ static void a_guest_without_buffers_holds_it_up(void **state)
 	serve(&bed, RX0);
 	assert_non_null(vdriver_get(&bed.d[RX0], &len));
 	assert_int_equal(len, NET_HEADER + 102);
+	end(&bed);
+}
+
+/* A back end that holds more than a turn's frames, which its descriptor does not tell of. */
+static void more_frames_than_a_turn(void **state)
+{
+	struct bed bed;
+	uint32_t len;
+	unsigned got = 0;
+
+	make_pattern();
+	begin(&bed, NET_SOCKET, MODERN);
+	for (unsigned i = 0; i < SLOTS; i++)
+		offer(&bed, i % 64, 200);
+	for (unsigned i = 0; i < 8; i++)
+		comes(&bed, pattern, 100);
+	bed.nr_frames = 200;
+	serve(&bed, RX0);
+	event(&bed, EPOLLIN);
+	for (unsigned turn = 0; turn < 3; turn++) {
+		eventfd_t n;
+
+		if (eventfd_read(bed.net->v.queues[RX0]->kick, &n) == 0)
+			serve(&bed, RX0);
+	}
+	while (vdriver_get(&bed.d[RX0], &len))
+		got++;
+	assert_int_equal(got, 200);
 	end(&bed);
 }
 
@@ -844,6 +873,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_frame_goes_over_several_buffers),
 		cmocka_unit_test(a_guest_without_buffers_holds_it_up),
+		cmocka_unit_test(more_frames_than_a_turn),
 		cmocka_unit_test(buffers_that_are_too_small),
 		cmocka_unit_test(old_headers_are_shorter),
 		cmocka_unit_test(short_and_unwanted_frames),
