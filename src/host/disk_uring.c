@@ -24,6 +24,7 @@
 #define RETRY_MS 1
 #define RETRIES  2000
 
+#define AT_ONCE_MAX    (1U << 20) /* bytes: what is copied meanwhile keeps the queue's others waiting */
 #define SLOW_NS        1000000ULL /* longer than a copy takes */
 #define PAUSE_LEAST_NS 1000000000ULL
 #define PAUSE_MOST_NS  60000000000ULL
@@ -114,7 +115,7 @@ static bool at_once(struct uring *u, const struct disk_call *call)
 {
 	const struct disk *disk = u->lane->disk;
 
-	return call->kind == CALL_WRITE && disk->cached < 0 && !disk->device &&
+	return call->kind == CALL_WRITE && call->len <= AT_ONCE_MAX && disk->cached < 0 && !disk->device &&
 	       (!u->slow_until || now_ns() >= u->slow_until);
 }
 

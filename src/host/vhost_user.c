@@ -619,7 +619,7 @@ static int find_space(struct vhost_user *u)
 {
 	int r = 0;
 
-	if (!vu_has(u, VU_P_CONFIG))
+	if (!vu_has(u, VU_P_CONFIG) || !u->config.config_len)
 		return 0;
 	if (u->config.config_len < VHOST_USER_CONFIG)
 		return vu_read_space(u, u->space, u->config.config_len, &u->space_len);

@@ -254,6 +254,8 @@ static void queue_leave(struct virtio_queue *vq)
 		run_hold(&v->vm->run);
 	if (v->ops->enabled)
 		v->ops->enabled(v, vq->index, false);
+	/* Who serves it just now comes to an end. */
+	virtq_pause(&vq->q, true);
 	vq->asked = true;
 	loop_post(vq->loop, &vq->leave);
 }

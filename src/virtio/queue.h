@@ -106,7 +106,7 @@ void virtq_break(struct virtq *q);
 bool virtq_is_broken(const struct virtq *q);
 /*
  * While it is paused it looks empty, and neither pops nor the kick calls touch the guest's memory. Chains in flight are their
- * owners' to hold back. On the serving thread to begin; from any to end, and then the server looks at it again. A new
+ * owners' to hold back. From any thread; a pop that has begun goes on, and after the end the server looks at it again. A new
  * life begins unpaused.
  */
 void virtq_pause(struct virtq *q, bool on);

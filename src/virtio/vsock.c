@@ -111,16 +111,17 @@ static bool give(struct vsock_device *d, struct virtq *q)
 static void serve_rx(struct vsock_device *d)
 {
 	struct virtq *q = queue_of(d, QUEUE_RX);
-	unsigned n = 0;
+	unsigned n = 0, before;
 
 	if (!d->receiving)
 		return;
 	virtq_kicks_off(q);
 	do {
+		before = n;
 		while (n < BATCH && give(d, q))
 			n++;
 		/* Kicks are of interest only while something waits for a buffer. */
-	} while (n < BATCH && vsock_pending(d->host) && virtq_kicks_on(q));
+	} while (n < BATCH && vsock_pending(d->host) && virtq_kicks_on(q) && n > before);
 	virtq_notify(q);
 	if (n == BATCH)
 		virtio_kick(&d->v, QUEUE_RX);
