@@ -37,7 +37,8 @@ static struct vsock_conn *find(struct vsock *s, uint32_t host_port, uint32_t gue
 	list_for_each (node, bucket(s, host_port, guest_port)) {
 		struct vsock_conn *c = container_of(node, struct vsock_conn, node);
 
-		if (c->host_port == host_port && c->guest_port == guest_port && c->state != GREETS)
+		if (c->host_port == host_port && c->guest_port == guest_port && c->state != GREETS &&
+			c->state != LINGERS)
 			return c;
 	}
 	return NULL;
@@ -93,10 +94,28 @@ static struct vsock_conn *conn_new(
 	return c;
 }
 
+/*
+ * The guest has forgotten it. What it sent before it closed its side still goes to the program, however slow that is, as it
+ * would from a socket's own buffer: a guest's driver waits for that only 8 seconds.
+ */
+static void forget(struct vsock_conn *c)
+{
+	if (c->state == LINGERS)
+		return;
+	if (c->state != OPEN || !c->waiting || !(c->shut & VIRTIO_VSOCK_SHUTDOWN_SEND)) {
+		vsock_free(c);
+		return;
+	}
+	list_del(&c->ready);
+	c->owed = 0;
+	c->state = LINGERS;
+	vsock_watch(c);
+}
+
 /* Resets the connection, as far as the guest knows of it. */
 static void kill_conn(struct vsock_conn *c)
 {
-	if (c->state == GREETS) {
+	if (c->state == GREETS || c->state == LINGERS) {
 		vsock_free(c);
 		return;
 	}
@@ -453,7 +472,7 @@ static void for_conn(struct vsock_conn *c, const struct virtio_vsock_hdr *hdr, c
 	if (c->state == DEAD)
 		return;
 	if (op == VIRTIO_VSOCK_OP_RST) {
-		vsock_free(c);
+		forget(c);
 		return;
 	}
 	c->peer_buffer = le32toh(hdr->buf_alloc);
@@ -507,6 +526,12 @@ static void conn_event(void *arg, uint32_t events)
 	} else if (c->state == REQUESTED) {
 		/* Who asked is gone. */
 		kill_conn(c);
+	} else if (c->state == LINGERS) {
+		drain(c);
+		if (c->waiting && !(events & (EPOLLHUP | EPOLLERR)))
+			vsock_watch(c);
+		else
+			vsock_free(c);
 	} else {
 		if (events & (EPOLLHUP | EPOLLERR))
 			c->hung_up = true;
@@ -535,10 +560,9 @@ void vsock_ready(struct vsock *s, bool ready)
 		return;
 	}
 	loop_unwatch(s->loop, &s->watch);
-	for (unsigned i = 0; i < BUCKETS; i++) {
-		while (!list_empty(&s->bucket[i]))
-			vsock_free(container_of(s->bucket[i].next, struct vsock_conn, node));
-	}
+	for (unsigned i = 0; i < BUCKETS; i++)
+		list_for_each_safe (node, next, &s->bucket[i])
+			forget(container_of(node, struct vsock_conn, node));
 	s->nr_resets = 0;
 }
 
@@ -588,6 +612,9 @@ void vsock_close(struct vsock *s)
 	if (!s)
 		return;
 	vsock_ready(s, false);
+	for (unsigned i = 0; i < BUCKETS; i++)
+		list_for_each_safe (node, next, &s->bucket[i])
+			vsock_free(container_of(node, struct vsock_conn, node));
 	unix_unlisten(&s->listener);
 	free(s);
 }

@@ -37,6 +37,9 @@ void vsock_line_up(struct vsock_conn *c)
 
 void vsock_owe(struct vsock_conn *c, unsigned op)
 {
+	/* Nobody is there to be told. */
+	if (c->state == LINGERS)
+		return;
 	c->owed |= BIT(op);
 	vsock_line_up(c);
 }

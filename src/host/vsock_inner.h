@@ -20,7 +20,8 @@ enum vsock_state {
 	GREETS,    /* a program of the host's has connected, and not said to which port */
 	REQUESTED, /* the guest has been asked */
 	OPEN,
-	DEAD, /* a reset is owed, nothing else */
+	DEAD,    /* a reset is owed, nothing else */
+	LINGERS, /* the guest has sent all and knows it no more; the program has yet to take what waits */
 };
 
 struct vsock_conn {

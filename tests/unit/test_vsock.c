@@ -530,6 +530,53 @@ static void test_guest_closes(void **state)
 	rig_free(r);
 }
 
+/* A driver that has waited long enough resets what it has closed; what it sent is the program's all the same. */
+static void test_guest_forgets(void **state)
+{
+	for (unsigned device = 0; device < 2; device++) {
+		struct rig *r = rig_new();
+		int fd = connected(r), other;
+		static uint8_t bytes[4096];
+		struct virtio_vsock_hdr shut = packet(VIRTIO_VSOCK_OP_SHUTDOWN, 80, 1000);
+		size_t sent = 0, got = 0;
+		uint32_t passed = 0;
+		ssize_t n;
+
+		for (; sent - passed + sizeof(bytes) <= VSOCK_BUFFER; sent += sizeof(bytes)) {
+			memset(bytes, (int)(sent / sizeof(bytes)), sizeof(bytes));
+			assert_true(send_packet(r, packet(VIRTIO_VSOCK_OP_RW, 80, 1000), bytes, sizeof(bytes)));
+			while (next(r) == VIRTIO_VSOCK_OP_CREDIT_UPDATE)
+				passed = le32toh(r->hdr.fwd_cnt);
+		}
+		shut.flags = htole32(VIRTIO_VSOCK_SHUTDOWN_SEND | VIRTIO_VSOCK_SHUTDOWN_RCV);
+		assert_true(send_packet(r, shut, NULL, 0));
+		if (device)
+			vsock_ready(r->s, false);
+		else
+			say_op(r, VIRTIO_VSOCK_OP_RST, 80, 1000);
+		assert_int_equal(vsock_connections(r->s), 1);
+		/* Its ports are free for the next. */
+		if (device)
+			vsock_ready(r->s, true);
+		other = connected(r);
+		assert_true(send_packet(r, packet(VIRTIO_VSOCK_OP_RW, 80, 1000), "next", 4));
+		hears(other, "next");
+		while ((n = recv(fd, bytes, sizeof(bytes) - got % sizeof(bytes), 0)) > 0) {
+			for (ssize_t i = 0; i < n; i++)
+				assert_int_equal(bytes[i], (uint8_t)(got / sizeof(bytes)));
+			got += (size_t)n;
+			turn(r);
+		}
+		assert_int_equal(n, 0);
+		assert_int_equal(got, sent);
+		assert_int_equal(next(r), -1);
+		assert_int_equal(vsock_connections(r->s), 1);
+		close(fd);
+		close(other);
+		rig_free(r);
+	}
+}
+
 /* ---- many ---- */
 
 static void test_many(void **state)
@@ -776,6 +823,7 @@ int main(void)
 		cmocka_unit_test(test_credit_of_guest),
 		cmocka_unit_test(test_credit_of_ours),
 		cmocka_unit_test(test_guest_closes),
+		cmocka_unit_test(test_guest_forgets),
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_noise),
