@@ -195,7 +195,8 @@ static void serial_watch(struct serial *serial, const struct trap *trap)
 		serial->polled = true;
 	if (trap->write && trap->offset == UART_IIR_FCR)
 		serial->polled = serial->rts = false;
-	if (state->mcr & UART_MCR_RTS)
+	/* In loopback it does not leave the chip. */
+	if ((state->mcr & (UART_MCR_RTS | UART_MCR_LOOP)) == UART_MCR_RTS)
 		serial->rts = true;
 	if (!(state->ier & UART_IER_RX) || (gates && !(state->mcr & UART_MCR_OUT2))) {
 		serial->listen_at = CLOCK_NEVER;

@@ -285,6 +285,15 @@ static void test_serial_rts(void **state)
 	rig_write(rig, 0, UART_MCR, 1, UART_MCR_RTS);
 	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'c');
 	assert_int_equal(rig_read(rig, 0, UART_DATA, 1), 'd');
+	/* One that has only tried it out, in loopback, means nothing by it. */
+	rig_write(rig, 0, UART_MCR, 1, 0);
+	rig_write(rig, 0, UART_IIR_FCR, 1, 0x07);
+	rig_write(rig, 0, UART_MCR, 1, UART_MCR_RTS | UART_MCR_LOOP);
+	rig_write(rig, 0, UART_MCR, 1, 0);
+	clock_step(&rig->vm.clock, NSEC_PER_SEC);
+	feed(&chardev, "e");
+	rig->dev->type->start(rig->dev);
+	assert_true(received(rig));
 	line_free(rig, &chardev);
 }
 
