@@ -115,6 +115,32 @@ static json_t *queues_json(const struct machine *m)
 	return array;
 }
 
+static void add_count(void *arg, const char *name, uint64_t n)
+{
+	json_t *object = arg;
+
+	json_object_set_new(object, name, number(n));
+}
+
+/* By the device's name. */
+static json_t *counts_json(const struct machine *m)
+{
+	json_t *all = json_object();
+
+	list_for_each (node, &m->vm.devices) {
+		struct device *dev = container_of(node, struct device, node);
+		struct virtio *v = virtio_of(dev);
+		json_t *object;
+
+		if (!v || !v->type->counts)
+			continue;
+		object = json_object();
+		v->type->counts(v, add_count, object);
+		json_object_set_new(all, dev->name, object);
+	}
+	return all;
+}
+
 static json_t *reads_writes(uint64_t reads, uint64_t writes)
 {
 	return json_pack("{s:o, s:o}", "reads", number(reads), "writes", number(writes));
@@ -135,10 +161,11 @@ int stats_write(const struct machine *m, FILE *out)
 	}
 	for (unsigned space = 0; space < NR_SPACES; space++)
 		bus_for_each(m->vm.bus, (enum space)space, add_region, &listing);
-	root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o, s:o}}", "exits",
+	root = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o, s:o}}", "exits",
 		number(sums.exits), "ports", number(sums.reasons[KVM_EXIT_IO]), "memory",
 		number(sums.reasons[KVM_EXIT_MMIO]), "other", other_json(&sums), "split", number(sums.split), "posted",
-		number(m->kvm.posted_writes), "regions", listing.array, "virtio", queues_json(m), "gone",
+		number(m->kvm.posted_writes), "regions", listing.array, "virtio", queues_json(m), "counters",
+		counts_json(m), "gone",
 		reads_writes(sums.served[false] - listing.reads, sums.served[true] - listing.writes), "unclaimed",
 		"reads", number(sums.reads), "writes", number(sums.writes), "wrong_width", number(sums.wrong_width),
 		"addresses", strays);

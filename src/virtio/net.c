@@ -692,6 +692,37 @@ static int net_create(struct vm *vm, const char *name, const void *config, struc
 	return 0;
 }
 
+/* Of all pairs together. */
+static void net_counts(struct virtio *v, virtio_count_fn *one, void *arg)
+{
+	static const struct {
+		const char *name;
+		size_t at;
+	} counters[] = {
+		{ "rx_frames", offsetof(struct net_pair, rx_frames) },
+		{ "rx_filtered", offsetof(struct net_pair, rx_filtered) },
+		{ "rx_oversized", offsetof(struct net_pair, rx_oversized) },
+		{ "rx_unplugged", offsetof(struct net_pair, rx_unplugged) },
+		{ "tx_frames", offsetof(struct net_pair, tx_frames) },
+		{ "tx_malformed", offsetof(struct net_pair, tx_malformed) },
+		{ "tx_oversized", offsetof(struct net_pair, tx_oversized) },
+		{ "tx_refused", offsetof(struct net_pair, tx_refused) },
+		{ "tx_unplugged", offsetof(struct net_pair, tx_unplugged) },
+	};
+	const struct net *net = container_of(v, struct net, v);
+
+	for (unsigned i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+		uint64_t sum = 0;
+
+		for (unsigned pair = 0; pair < net->pairs; pair++) {
+			const uint8_t *at = (const uint8_t *)net->pair[pair] + counters[i].at;
+
+			sum += __atomic_load_n((const uint64_t *)(const void *)at, __ATOMIC_RELAXED);
+		}
+		one(arg, counters[i].name, sum);
+	}
+}
+
 const struct virtio_type virtio_net_type = {
 	.name = "net",
 	.id = VIRTIO_ID_NET,
@@ -705,4 +736,5 @@ const struct virtio_type virtio_net_type = {
 	.quiesce = net_quiesce,
 	.pause = net_pause,
 	.reset = net_reset,
+	.counts = net_counts,
 };

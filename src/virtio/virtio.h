@@ -37,6 +37,9 @@
 
 struct virtio;
 
+/* One of the things that a device counts over all its lives, by name. */
+typedef void virtio_count_fn(void *arg, const char *name, uint64_t n);
+
 struct virtio_type {
 	const char *name;   /* "blk": in listings and in the transport's name */
 	uint16_t id;        /* VIRTIO_ID_* */
@@ -73,6 +76,8 @@ struct virtio_type {
 	bool (*pause)(struct virtio *v, unsigned index);
 	/* All queues are quiet after a reset: back to power-on. With the device's lock held. May be NULL. */
 	void (*reset)(struct virtio *v);
+	/* What --stats tells of the device besides its queues: a call of `one` for each. From any thread. May be NULL. */
+	void (*counts)(struct virtio *v, virtio_count_fn *one, void *arg);
 };
 
 /* A transport's side. `v->transport` is its struct device, whose lock guards status and registers. */

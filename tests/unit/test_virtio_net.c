@@ -410,8 +410,25 @@ static void old_headers_are_shorter(void **state)
 	end(&bed);
 }
 
+struct counts {
+	uint64_t filtered, unplugged, others;
+};
+
+static void see_count(void *arg, const char *name, uint64_t n)
+{
+	struct counts *counts = arg;
+
+	if (strcmp(name, "rx_filtered") == 0)
+		counts->filtered += n;
+	else if (strcmp(name, "rx_unplugged") == 0 || strcmp(name, "tx_unplugged") == 0)
+		counts->unplugged += n;
+	else
+		counts->others += n;
+}
+
 static void short_and_unwanted_frames(void **state)
 {
+	struct counts counts = { 0 };
 	struct bed bed;
 	uint32_t len;
 
@@ -433,6 +450,10 @@ static void short_and_unwanted_frames(void **state)
 	assert_int_equal(bed.nr_sent, 0);
 	assert_int_equal(bed.net->pair[0]->rx_unplugged, 1);
 	assert_int_equal(bed.net->pair[0]->tx_unplugged, 1);
+	virtio_net_type.counts(&bed.net->v, see_count, &counts);
+	assert_int_equal(counts.filtered, 3);
+	assert_int_equal(counts.unplugged, 2);
+	assert_int_equal(counts.others, 0);
 	bed.net->link.set(&bed.net->link, true);
 	bed.net->link.set(&bed.net->link, true);
 	assert_int_equal(bed.changed, 2);
