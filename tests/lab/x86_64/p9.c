@@ -2,7 +2,7 @@
 /*
  * p9.c - run in a guest, on a folder that is mounted by 9p, and beside trapline on the folder itself.
  *
- *   make DIR          a tree with names of every byte, and some megabytes
+ *   make DIR FILES    a tree with names of every byte, some megabytes, and so many files more of 250 kB on average
  *   sum DIR           one number for all names, modes and bytes in it
  *   hold FILE         locks it for writing, until killed
  *   steps DIR mmap|-  what programs do with files; a line a step. With "mmap", mappings that are shared and written, too
@@ -62,7 +62,26 @@ static void put_file(int dir, const char *name, size_t size, mode_t mode, unsign
 	free(data);
 }
 
-static void make(const char *path)
+/* Folders of a hundred. */
+static void put_many(int dir, unsigned files)
+{
+	char name[32];
+	int sub = -1;
+
+	for (unsigned i = 0; i < files; i++) {
+		if (i % 100 == 0) {
+			snprintf(name, sizeof(name), "hundred %u", i / 100);
+			need(mkdirat(dir, name, 0755) == 0, name);
+			close(sub);
+			sub = openat(dir, name, O_DIRECTORY);
+		}
+		snprintf(name, sizeof(name), "%u", i);
+		put_file(sub, name, i * 77977 % 500000, 0644, i);
+	}
+	close(sub);
+}
+
+static void make(const char *path, unsigned files)
 {
 	static const size_t sizes[] = { 0, 1, 4095, 4096, 4097, 131048, 131072, 2000000 };
 	char name[300] = "x";
@@ -89,6 +108,7 @@ static void make(const char *path)
 		put_file(sub, "leaf", depth, 0755, depth);
 		need(symlinkat("../leaf", sub, "link") == 0, "link");
 	}
+	put_many(dir, files);
 }
 
 static uint64_t add(uint64_t sum, const void *data, size_t n)
@@ -312,8 +332,8 @@ int main(int argc, char **argv)
 	if (argc < 3)
 		return 2;
 	umask(0);
-	if (strcmp(argv[1], "make") == 0) {
-		make(argv[2]);
+	if (strcmp(argv[1], "make") == 0 && argc > 3) {
+		make(argv[2], (unsigned)atoi(argv[3]));
 	} else if (strcmp(argv[1], "sum") == 0) {
 		printf("%016llx\n", (unsigned long long)sum_folder(AT_FDCWD, argv[2], 0));
 	} else if (strcmp(argv[1], "hold") == 0) {

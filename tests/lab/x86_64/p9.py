@@ -6,14 +6,16 @@ import re
 import program
 
 KERNELS = [("full", "vmlinux")]
-TIMEOUT = 600
+TIMEOUT = 1200
 SECONDS = 90
 CASES = {
     "pci": {"transport": "pci", "caches": ("loose", "none")},
+    "large": {"transport": "pci", "caches": ("none",), "files": 790},
     "pci-legacy": {"transport": "pci-legacy", "caches": ("none",)},
-    "mmio": {"transport": "mmio", "caches": ("mmap",)},
+    "mmio": {"transport": "mmio", "caches": ("mmap",), "files": 36},
     "mmio-legacy": {"transport": "mmio-legacy", "caches": ("none",)},
 }
+ON_REQUEST = ("large",)  # 200 MB
 PROGRAM = {}
 
 SCRIPT = '''
@@ -25,7 +27,7 @@ options=trans=virtio,version=9p2000.L,msize=262144
 mount -t 9p -o $options,cache=none share /mnt || fact step wrong mount
 cp -a /mnt/tree /local/in
 fact in $(/prog sum /local/in)
-/prog make /mnt/made
+/prog make /mnt/made %(files)d
 fact made $(cut -d " " -f 1 /proc/uptime)
 cp -a /local/in /mnt/out
 fact df $(df /mnt | tail -n 1)
@@ -55,18 +57,19 @@ def build(folder):
     return []
 
 
-def test(t, transport, caches):
+def test(t, transport, caches, files=0):
     t.inner.put("/tmp/prog", PROGRAM["prog"])
-    t.sh("chmod 755 /tmp/prog; mkdir /tmp/share; /tmp/prog make /tmp/share/tree")
+    t.sh("chmod 755 /tmp/prog; mkdir /tmp/share; /tmp/prog make /tmp/share/tree %d" % files, 300)
     t.sh("/tmp/prog hold /tmp/share/held >/dev/null 2>&1 & echo $! >/tmp/holder; sleep 1; kill -0 $!")
-    wanted = t.sh("/tmp/prog sum /tmp/share/tree").strip()
+    wanted = t.sh("/tmp/prog sum /tmp/share/tree", 300).strip()
+    mib = int(t.sh("du -s -k /tmp/share/tree").split()[0]) // 1024
     driver = "virtio_pci" if "pci" in transport else "virtio_mmio"
-    guest = t.boot(SCRIPT % {"driver": driver, "caches": " ".join(caches)}, kernel="full", modules="full",
-                   files=PROGRAM.items(), memory="512",
+    guest = t.boot(SCRIPT % {"driver": driver, "caches": " ".join(caches), "files": files}, kernel="full", modules="full",
+                   files=PROGRAM.items(), memory="768",
                    options=["--9p", "/tmp/share,share,transport=%s" % transport,
                             "--9p", "/tmp/share,fixed,ro,transport=%s" % transport])
-    t.equal("what was copied in", guest.fact("in", 200), wanted)
-    t.check(re.match(r"share \d+ \d+ \d+ ", guest.fact("df", 200)), "df shows '%s'" % guest.log())
+    t.equal("what was copied in", guest.fact("in", 500), wanted)
+    t.check(re.match(r"share \d+ \d+ \d+ ", guest.fact("df", 500)), "df shows '%s'" % guest.log())
     for cache in caches:
         t.equal("sums with cache=" + cache, guest.fact("sum-" + cache, 200), " ".join([wanted] * 3))
     guest.fact("done", 200)
@@ -79,6 +82,6 @@ def test(t, transport, caches):
     t.equal("the folder that is only read", guest.fact("fixed"), wanted)
     guest.ends(0)
     for name in ("made", "out"):
-        t.equal("what was copied out, " + name, t.sh("/tmp/prog sum /tmp/share/" + name).strip(), wanted)
+        t.equal("what was copied out, " + name, t.sh("/tmp/prog sum /tmp/share/" + name, 300).strip(), wanted)
     t.sh("kill $(cat /tmp/holder)")
-    t.note("%d steps" % len(steps))
+    t.note("%d steps, trees of %d MiB" % (len(steps), mib))
