@@ -40,6 +40,7 @@ until ping -c 1 -W 1 10.9.0.1 >/dev/null; do :; done
 until (: <>/dev/hvc0) 2>/dev/null; do usleep 10000; done
 fact boot
 read seconds port
+fact started $seconds $port
 /prog $seconds /dev/vda /dev/hvc0 /mnt 10.9.0.1 $port | while read -r line; do
 	fact step $line
 	case $line in wrong*) dmesg | tail -n 20 | facts dmesg ;; esac
@@ -87,6 +88,7 @@ def hammer(t, guest, seconds, port):
     halt = threading.Event()
     keys = threading.Thread(target=squeeze, args=(guest, halt))
     guest.send("%d %d\n" % (seconds, port))
+    t.equal("what the guest was told", guest.fact("started", 60, again=True), "%d %d" % (seconds, port))
     keys.start()
     try:
         guest.expect("^@step ok all are in use", 120, guest.facts_seen)
