@@ -8,7 +8,6 @@ CASES = {"short": {"times": 6, "seconds": 2}, "long": {"times": 2, "seconds": 30
 ON_REQUEST = ("long",)
 TIMEOUT = 600
 SECONDS = 40
-INNER_CPUS = 2
 DISK = "/tmp/pause.img"
 
 SCRIPT = '''
