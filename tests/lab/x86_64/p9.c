@@ -2,7 +2,7 @@
 /*
  * p9.c - run in a guest, on a folder that is mounted by 9p, and beside trapline on the folder itself.
  *
- *   make DIR FILES    a tree with names of every byte, some megabytes, and so many files more of 250 kB on average
+ *   make DIR [FILES]  a tree with names of every byte, some megabytes, and so many files more of 250 kB on average
  *   sum DIR           one number for all names, modes and bytes in it
  *   hold FILE         locks it for writing, until killed
  *   steps DIR mmap|-  what programs do with files; a line a step. With "mmap", mappings that are shared and written, too
@@ -332,8 +332,8 @@ int main(int argc, char **argv)
 	if (argc < 3)
 		return 2;
 	umask(0);
-	if (strcmp(argv[1], "make") == 0 && argc > 3) {
-		make(argv[2], (unsigned)atoi(argv[3]));
+	if (strcmp(argv[1], "make") == 0) {
+		make(argv[2], argc > 3 ? (unsigned)atoi(argv[3]) : 0);
 	} else if (strcmp(argv[1], "sum") == 0) {
 		printf("%016llx\n", (unsigned long long)sum_folder(AT_FDCWD, argv[2], 0));
 	} else if (strcmp(argv[1], "hold") == 0) {
