@@ -152,7 +152,8 @@ static void periodic(void)
 		outb(REG_C, INDEX);
 		n += inb(DATA) >> 6 & 1;
 	} while (n < 12 && now() - begin < PATIENCE_MS / 1000);
-	step(n == 12 && now() - begin > 2.7, "12 periods of 4 Hz, in ms", (long long)(1000 * (now() - begin)));
+	/* The first may be late where the machine is busy; at the next rate, 8 Hz, all would be there in 1.5 s. */
+	step(n == 12 && now() - begin > 2.2, "12 periods of 4 Hz, in ms", (long long)(1000 * (now() - begin)));
 	outb(REG_A, INDEX);
 	outb(a & 0x7f, DATA);
 }
