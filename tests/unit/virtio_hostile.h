@@ -302,7 +302,9 @@ static inline bool hostile_life(struct hostile *h, unsigned life)
 	}
 	if (hostile_some(h, 4) == 0)
 		usleep(hostile_some(h, 200));
-	for (unsigned n = h->shared ? hostile_some(h, 2) * 150 : 0; n > 0 && hostile_idle(h); n--)
+	/* Other threads and processes serve when the scheduler lets them: where too few lives were busy, this one waits. */
+	bool patient = (h->shared && hostile_some(h, 2)) || h->busy < (life + 3) / 4;
+	for (unsigned n = patient ? 150 : 0; n > 0 && hostile_idle(h); n--)
 		usleep(1000);
 	hostile_reset(h);
 	return hostile_judge(h);
