@@ -64,6 +64,73 @@ int thread_start(pthread_t *thread, const char *name, void *(*fn)(void *), void 
 	return -rc;
 }
 
+static void *early_main(void *data)
+{
+	struct early_thread *early = data;
+	void *(*fn)(void *);
+	void *arg;
+
+	(void)early->fn(early->arg);
+	pthread_mutex_lock(&early->lock);
+	early->fn = NULL;
+	pthread_cond_signal(&early->changed);
+	while (!early->fn && !early->over)
+		pthread_cond_wait(&early->changed, &early->lock);
+	fn = early->fn;
+	arg = early->arg;
+	pthread_mutex_unlock(&early->lock);
+	if (!fn)
+		return NULL;
+	(void)pthread_setname_np(pthread_self(), early->name);
+	return fn(arg);
+}
+
+int early_start(struct early_thread *early, const char *name, void *(*fn)(void *), void *arg)
+{
+	int r;
+
+	pthread_mutex_init(&early->lock, NULL);
+	pthread_cond_init(&early->changed, NULL);
+	early->fn = fn;
+	early->arg = arg;
+	r = thread_start(&early->thread, name, early_main, early);
+	early->up = r == 0;
+	return r;
+}
+
+void early_wait(struct early_thread *early)
+{
+	pthread_mutex_lock(&early->lock);
+	while (early->fn)
+		pthread_cond_wait(&early->changed, &early->lock);
+	pthread_mutex_unlock(&early->lock);
+}
+
+void early_go_on(struct early_thread *early, const char *name, void *(*fn)(void *), void *arg, pthread_t *thread)
+{
+	*thread = early->thread;
+	early->up = false;
+	pthread_mutex_lock(&early->lock);
+	early->name = name;
+	early->fn = fn;
+	early->arg = arg;
+	pthread_cond_signal(&early->changed);
+	pthread_mutex_unlock(&early->lock);
+}
+
+void early_end(struct early_thread *early)
+{
+	if (!early->up)
+		return;
+	early_wait(early);
+	pthread_mutex_lock(&early->lock);
+	early->over = true;
+	pthread_cond_signal(&early->changed);
+	pthread_mutex_unlock(&early->lock);
+	pthread_join(early->thread, NULL);
+	early->up = false;
+}
+
 void thread_small(void)
 {
 	pthread_attr_t attr;

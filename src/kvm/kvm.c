@@ -21,6 +21,7 @@ static int open_device(struct kvm *kvm, const char *path, struct error *err)
 {
 	int version;
 
+	kvm->fd = -1;
 	kvm->dev = open(path, O_RDWR | O_CLOEXEC);
 	if (kvm->dev < 0) {
 		int code = -errno;
@@ -51,14 +52,20 @@ static int check_needs(struct kvm *kvm, const char *path, const struct kvm_need 
 	return 0;
 }
 
-int kvm_open(struct kvm *kvm, struct vm *vm, const char *path, const struct kvm_need *needs, struct error *err)
+int kvm_open(struct kvm *kvm, const char *path, struct error *err)
+{
+	int r = open_device(kvm, path, err);
+
+	if (r)
+		kvm_close(kvm);
+	return r;
+}
+
+int kvm_create(struct kvm *kvm, struct vm *vm, const char *path, const struct kvm_need *needs, struct error *err)
 {
 	int r, slots;
 
 	kvm->vm = vm;
-	r = open_device(kvm, path, err);
-	if (r)
-		return r;
 	do
 		kvm->fd = ioctl(kvm->dev, KVM_CREATE_VM, 0UL);
 	while (kvm->fd < 0 && errno == EINTR);

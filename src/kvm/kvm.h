@@ -14,6 +14,7 @@
 #include "core/clock.h"
 #include "core/error.h"
 #include "core/run.h"
+#include "core/thread.h"
 #include "core/vm.h"
 
 #define KVM_SLOTS    512
@@ -91,11 +92,14 @@ struct kvm_need {
 	const char *name, *why;
 };
 
+/* Opens `path` (usually /dev/kvm) and checks the API version. 0, or -errno and nothing is left. */
+int kvm_open(struct kvm *kvm, const char *path, struct error *err) __attribute__((warn_unused_result));
 /*
- * Opens `path` (usually /dev/kvm), checks the API version and the `needs` (ended by a NULL name), makes the VM
- * and listens to the bus, so that every RAM region gets its slot. 0 or -errno; kvm_close() undoes any part.
+ * Makes the VM, checks the `needs` (ended by a NULL name) and listens to the bus, so that every RAM region gets its
+ * slot. 0 or -errno; kvm_close() undoes any part, and kvm_open(). Linux takes milliseconds to make a VM: the VM's worker
+ * thread joins the caller's control groups, which waits for a grace period.
  */
-int kvm_open(struct kvm *kvm, struct vm *vm, const char *path, const struct kvm_need *needs, struct error *err)
+int kvm_create(struct kvm *kvm, struct vm *vm, const char *path, const struct kvm_need *needs, struct error *err)
 	__attribute__((warn_unused_result));
 void kvm_close(struct kvm *kvm);
 
@@ -113,8 +117,12 @@ int kvm_set_lines(struct kvm *kvm, const struct kvm_irq_routing_entry *lines, un
 
 /* Makes `n` vCPUs and maps their shared pages; no thread yet. */
 int kvm_make_vcpus(struct kvm *kvm, unsigned n, struct error *err) __attribute__((warn_unused_result));
-/* Starts and ends their threads; they begin parked, each bound to its one of `host_cpus` where that is not NULL. */
-int kvm_start_vcpus(struct kvm *kvm, const unsigned *host_cpus, struct error *err) __attribute__((warn_unused_result));
+/*
+ * Starts and ends their threads; they begin parked, each bound to its one of `host_cpus` where that is not NULL. `first`
+ * becomes the boot CPU's, if it is up; its first work is done.
+ */
+int kvm_start_vcpus(struct kvm *kvm, struct early_thread *first, const unsigned *host_cpus, struct error *err)
+	__attribute__((warn_unused_result));
 void kvm_join_vcpus(struct kvm *kvm);
 
 /* Before parked vCPUs go on after a pause: a guest's watchdogs are not to mind it, where its clock is KVM's. */

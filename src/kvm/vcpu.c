@@ -19,8 +19,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "core/thread.h"
-
 static void set_immediate_exit(struct vcpu *vcpu, uint8_t on)
 {
 	__atomic_store_n(&vcpu->run->immediate_exit, on, __ATOMIC_SEQ_CST);
@@ -294,15 +292,18 @@ static int bind_vcpu(struct vcpu *vcpu, unsigned cpu, struct error *err)
 	return -r;
 }
 
-static int start_vcpu(struct vcpu *vcpu, struct error *err)
+static int start_vcpu(struct vcpu *vcpu, struct early_thread *early, struct error *err)
 {
 	struct run *run = &vcpu->kvm->vm->run;
-	int r;
+	int r = 0;
 
 	vcpu->runner.kick = kick;
 	vcpu->runner.complete = complete;
 	run_join(run, &vcpu->runner);
-	r = thread_start(&vcpu->thread, vcpu->name, vcpu_thread, vcpu);
+	if (early && early->up)
+		early_go_on(early, vcpu->name, vcpu_thread, vcpu, &vcpu->thread);
+	else
+		r = thread_start(&vcpu->thread, vcpu->name, vcpu_thread, vcpu);
 	if (r) {
 		run_leave(run, &vcpu->runner);
 		return error_set(err, r, "cannot start vCPU %u's thread: %s", vcpu->index, strerror(-r));
@@ -311,12 +312,12 @@ static int start_vcpu(struct vcpu *vcpu, struct error *err)
 	return 0;
 }
 
-int kvm_start_vcpus(struct kvm *kvm, const unsigned *host_cpus, struct error *err)
+int kvm_start_vcpus(struct kvm *kvm, struct early_thread *first, const unsigned *host_cpus, struct error *err)
 {
 	int r = 0;
 
 	for (unsigned i = 0; r == 0 && i < kvm->nr_vcpus; i++) {
-		r = start_vcpu(&kvm->vcpus[i], err);
+		r = start_vcpu(&kvm->vcpus[i], i == 0 ? first : NULL, err);
 		if (r == 0 && host_cpus)
 			r = bind_vcpu(&kvm->vcpus[i], host_cpus[i], err);
 	}

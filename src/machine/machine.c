@@ -4,7 +4,8 @@
  *
  * One array, run forward; when a stage fails, or the machine ends, the stages that are up are run backward.
  * Memory comes before the interrupt controllers: a slot made after them costs milliseconds. Images are opened
- * and checked before KVM is asked for anything, so a wrong path is told at once and on any host.
+ * and checked before KVM is asked for anything, so a wrong path is told at once and on any host. They are loaded
+ * while KVM makes the VM, most of which is waiting for grace periods of the kernel's.
  */
 #include "machine/machine.h"
 
@@ -164,23 +165,47 @@ static int images_up(struct machine *m, struct error *err)
 
 static int kvm_up(struct machine *m, struct error *err)
 {
-	int r;
-
 	m->kvm.dev = m->kvm.fd = -1;
 	if (!m->config.arch->kvm) {
 		error_set(err, -ENODEV, "this host's CPU has no guests of %s", m->config.arch->name);
 		error_hint(err, "--dry-run and trapline device-test have its machine without a guest");
 		return -ENODEV;
 	}
-	r = kvm_open(&m->kvm, &m->vm, m->config.kvm_device, m->config.arch->kvm->needs, err);
-	if (r)
-		kvm_close(&m->kvm);
-	return r;
+	return kvm_open(&m->kvm, m->config.kvm_device, err);
 }
 
 static void kvm_down(struct machine *m)
 {
 	kvm_close(&m->kvm);
+}
+
+static void *load_aside(void *arg)
+{
+	struct machine *m = arg;
+
+	m->loading.result = m->config.arch->load(m->board, &m->loading.err);
+	return NULL;
+}
+
+/* Begun only once there is a KVM: on a host without one that is told at once. */
+static int loading_up(struct machine *m, struct error *err)
+{
+	int r;
+
+	if (!m->config.guest.kernel)
+		return 0;
+	r = early_start(&m->loading.thread, "load", load_aside, m);
+	return r ? error_set(err, r, "no thread to load the kernel: %s", strerror(-r)) : 0;
+}
+
+static void loading_down(struct machine *m)
+{
+	early_end(&m->loading.thread);
+}
+
+static int guest_up(struct machine *m, struct error *err)
+{
+	return kvm_create(&m->kvm, &m->vm, m->config.kvm_device, m->config.arch->kvm->needs, err);
 }
 
 static int irqchip_up(struct machine *m, struct error *err)
@@ -210,8 +235,16 @@ static int vcpus_up(struct machine *m, struct error *err)
 static int load_guest(struct machine *m, struct error *err)
 {
 	const struct arch *arch = m->config.arch;
-	int r = arch->load(m->board, err);
+	int r;
 
+	if (m->loading.thread.up) {
+		early_wait(&m->loading.thread);
+		r = m->loading.result;
+		if (r)
+			*err = m->loading.err;
+	} else {
+		r = arch->load(m->board, err);
+	}
 	if (r == 0 && !m->config.dry_run)
 		r = arch->kvm->enter(m->board, &m->kvm, err);
 	return r;
@@ -271,7 +304,7 @@ static void devices_down(struct machine *m)
 
 static int threads_up(struct machine *m, struct error *err)
 {
-	return kvm_start_vcpus(&m->kvm, m->config.host_cpus, err);
+	return kvm_start_vcpus(&m->kvm, &m->loading.thread, m->config.host_cpus, err);
 }
 
 static void threads_down(struct machine *m)
@@ -297,6 +330,8 @@ static const struct stage stages[] = {
 	{ "images", STATUS_IMAGE, true, images_up, NULL },
 	{ "devices", STATUS_HOST, true, devices_up, devices_down },
 	{ "kvm", STATUS_KVM, false, kvm_up, kvm_down },
+	{ "loading", STATUS_HOST, false, loading_up, loading_down },
+	{ "guest", STATUS_KVM, false, guest_up, NULL },
 	{ "irqchip", STATUS_KVM, false, irqchip_up, NULL },
 	{ "vcpus", STATUS_KVM, false, vcpus_up, NULL },
 	{ "load", STATUS_IMAGE, true, load_up, NULL },

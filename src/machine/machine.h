@@ -11,6 +11,7 @@
 #include "arch/arch.h"
 #include "core/backing.h"
 #include "core/status.h"
+#include "core/thread.h"
 #include "core/vm.h"
 #include "host/console.h"
 #include "host/tty.h"
@@ -38,12 +39,20 @@ struct machine_config {
 	int64_t epoch;        /* that clock's: ns since 1970 */
 };
 
+/* The boot CPU's thread loads the guest while KVM is made ready for it. */
+struct loading {
+	struct early_thread thread;
+	int result; /* with its line, when the thread has loaded it */
+	struct error err;
+};
+
 struct machine {
 	struct machine_config config;
 	struct vm vm;
 	struct backing ram;
 	struct board *board;
 	struct kvm kvm;
+	struct loading loading;
 	struct console consoles[VM_PORTS];
 	struct chardev debugcon;
 	int debugcon_fd;

@@ -105,8 +105,8 @@ def test_little_memory_beyond_the_guests():
     assert kib[1]["resident"] - kib[0]["resident"] <= 8 * 100, kib
 
 
-STAGES = ["options", "host", "vm", "memory", "console", "board", "images", "devices", "kvm", "irqchip", "vcpus", "load",
-          "threads", "entry"]
+STAGES = ["options", "host", "vm", "memory", "console", "board", "images", "devices", "kvm", "loading", "guest", "irqchip",
+          "vcpus", "load", "threads", "entry"]
 
 
 def test_timings_tell_of_every_stage():

@@ -432,6 +432,66 @@ static void test_thread(void **state)
 		assert_int_equal(sigismember(&before, sig), sigismember(&after, sig));
 }
 
+struct early_look {
+	sem_t gate;
+	unsigned done;
+	pid_t tids[2];
+	char name[16];
+};
+
+static void *early_first(void *arg)
+{
+	struct early_look *look = arg;
+
+	sem_wait(&look->gate);
+	look->tids[0] = gettid();
+	look->done++;
+	return NULL;
+}
+
+static void *early_second(void *arg)
+{
+	struct early_look *look = arg;
+
+	look->tids[1] = gettid();
+	look->done++;
+	pthread_getname_np(pthread_self(), look->name, sizeof(look->name));
+	return look;
+}
+
+static void test_early_thread(void **state)
+{
+	struct early_look look = { 0 };
+	struct early_thread early = { 0 };
+	pthread_t thread;
+	void *ret;
+
+	sem_init(&look.gate, 0, 0);
+	early_end(&early);
+	assert_int_equal(early_start(&early, "early", early_first, &look), 0);
+	assert_true(early.up);
+	sem_post(&look.gate);
+	early_wait(&early);
+	assert_int_equal(look.done, 1);
+	early_go_on(&early, "late", early_second, &look, &thread);
+	assert_false(early.up);
+	early_end(&early);
+	pthread_join(thread, &ret);
+	assert_ptr_equal(ret, &look);
+	assert_int_equal(look.done, 2);
+	assert_int_equal(look.tids[0], look.tids[1]);
+	assert_string_equal(look.name, "late");
+
+	/* One that has no second work is waited for. */
+	early = (struct early_thread){ 0 };
+	assert_int_equal(early_start(&early, "early", early_first, &look), 0);
+	sem_post(&look.gate);
+	early_end(&early);
+	assert_int_equal(look.done, 3);
+	assert_false(early.up);
+	sem_destroy(&look.gate);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -441,6 +501,7 @@ int main(void)
 		cmocka_unit_test(test_removal_waits_for_handlers),
 		cmocka_unit_test(test_live_machines),
 		cmocka_unit_test(test_thread),
+		cmocka_unit_test(test_early_thread),
 	};
 
 	alarm(60);
