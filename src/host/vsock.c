@@ -18,12 +18,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "host/files.h"
 #include "host/vsock_inner.h"
 
-#define FIRST_PORT 0x40000000 /* of the host's, for connections to the guest */
+#define FIRST_PORT      0x40000000 /* of the host's, for connections to the guest */
+#define ACCEPT_RETRY_NS 100000000
 
 /* ---- the table ---- */
 
@@ -44,10 +47,33 @@ static struct vsock_conn *find(struct vsock *s, uint32_t host_port, uint32_t gue
 	return NULL;
 }
 
+static void count(uint64_t *counter)
+{
+	__atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+}
+
+/* The host is out of something now, which nobody tells the end of. */
+static void listen_later(struct vsock *s)
+{
+	const struct itimerspec when = { .it_value = { .tv_nsec = ACCEPT_RETRY_NS } };
+
+	loop_unwatch(s->loop, &s->watch);
+	(void)timerfd_settime(s->retry.fd, 0, &when, NULL);
+}
+
 static void listen_again(struct vsock *s)
 {
-	if (s->is_ready)
-		(void)loop_watch(s->loop, &s->watch, EPOLLIN);
+	if (s->is_ready && loop_watch(s->loop, &s->watch, EPOLLIN))
+		listen_later(s);
+}
+
+static void retry(void *arg, uint32_t events)
+{
+	struct vsock *s = arg;
+	uint64_t times;
+
+	(void)!read(s->retry.fd, &times, sizeof(times));
+	listen_again(s);
 }
 
 static void close_fd(struct vsock_conn *c)
@@ -68,8 +94,6 @@ void vsock_free(struct vsock_conn *c)
 	list_del(&c->node);
 	list_del(&c->ready);
 	c->s->connections--;
-	/* There may have been no room, here or in the table of files. */
-	listen_again(c->s);
 	free(c);
 }
 
@@ -78,7 +102,7 @@ static void conn_event(void *arg, uint32_t events);
 static struct vsock_conn *conn_new(
 	struct vsock *s, enum vsock_state state, int fd, uint32_t host_port, uint32_t guest_port)
 {
-	struct vsock_conn *c = s->connections < VSOCK_CONNECTIONS ? calloc(1, sizeof(*c)) : NULL;
+	struct vsock_conn *c = s->connections < s->most ? calloc(1, sizeof(*c)) : NULL;
 
 	if (!c)
 		return NULL;
@@ -321,9 +345,9 @@ static void accept_one(void *arg, uint32_t events)
 	struct vsock_conn *c;
 
 	if (fd < 0) {
-		/* No room for files or so: until one is closed. */
+		/* The program stays in the queue, and would keep us busy for nothing. */
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-			loop_unwatch(s->loop, &s->watch);
+			listen_later(s);
 		return;
 	}
 	c = conn_new(s, GREETS, fd, 0, 0);
@@ -365,12 +389,15 @@ static int reach(struct vsock *s, uint32_t port)
 static void requested(struct vsock *s, const struct virtio_vsock_hdr *hdr)
 {
 	uint32_t host_port = le32toh(hdr->dst_port), guest_port = le32toh(hdr->src_port);
-	int fd = s->connections < VSOCK_CONNECTIONS ? reach(s, host_port) : -1;
+	bool room = s->connections < s->most - s->most / 4;
+	int fd = room ? reach(s, host_port) : -1;
 	struct vsock_conn *c = fd >= 0 ? conn_new(s, OPEN, fd, host_port, guest_port) : NULL;
 
 	if (!c) {
 		if (fd >= 0)
 			close(fd);
+		if (!room)
+			count(&s->refused);
 		refuse(s, hdr);
 		return;
 	}
@@ -404,7 +431,7 @@ static void data(struct vsock_conn *c, uint32_t len, const struct iovec *iov, un
 
 	/* More than it may, or after it said that there will be no more. */
 	if (c->taken - c->passed + (uint64_t)len > VSOCK_BUFFER || c->shut & VIRTIO_VSOCK_SHUTDOWN_SEND) {
-		c->s->faults++;
+		count(&c->s->faults);
 		kill_conn(c);
 		return;
 	}
@@ -459,7 +486,7 @@ static void in_open(struct vsock_conn *c, const struct virtio_vsock_hdr *hdr, co
 		vsock_line_up(c);
 		break;
 	default:
-		c->s->faults++;
+		count(&c->s->faults);
 		kill_conn(c);
 	}
 }
@@ -484,7 +511,7 @@ static void for_conn(struct vsock_conn *c, const struct virtio_vsock_hdr *hdr, c
 	} else if (op == VIRTIO_VSOCK_OP_RESPONSE) {
 		accepted(c);
 	} else {
-		c->s->faults++;
+		count(&c->s->faults);
 		kill_conn(c);
 	}
 }
@@ -497,7 +524,7 @@ bool vsock_take(struct vsock *s, const struct virtio_vsock_hdr *hdr, const struc
 		return false;
 	/* Who it says that it is it must be (5.10.6.3.2). */
 	if (le64toh(hdr->src_cid) != s->cid) {
-		s->faults++;
+		count(&s->faults);
 		return true;
 	}
 	if (le64toh(hdr->dst_cid) != VSOCK_HOST || le16toh(hdr->type) != VIRTIO_VSOCK_TYPE_STREAM) {
@@ -577,6 +604,22 @@ int vsock_check(const char *path, struct error *err)
 	return r;
 }
 
+static int open_retry(struct vsock *s, struct error *err)
+{
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), r;
+
+	s->retry = (struct loop_watch){ .fd = fd, .fn = retry, .arg = s };
+	r = fd < 0 ? -errno : loop_watch(s->loop, &s->retry, EPOLLIN);
+	return r ? error_set(err, r, "no timer: %s", strerror(-r)) : 0;
+}
+
+static void close_retry(struct vsock *s)
+{
+	loop_unwatch(s->loop, &s->retry);
+	if (s->retry.fd >= 0)
+		close(s->retry.fd);
+}
+
 int vsock_open(const char *path, uint32_t cid, struct loop *loop, void (*wants)(void *arg), void *arg,
 	struct vsock **out, struct error *err)
 {
@@ -594,11 +637,15 @@ int vsock_open(const char *path, uint32_t cid, struct loop *loop, void (*wants)(
 	s->wants = wants;
 	s->arg = arg;
 	s->next_port = FIRST_PORT;
+	s->most = files_share(8, VSOCK_CONNECTIONS);
 	list_init(&s->ready);
 	for (unsigned i = 0; i < BUCKETS; i++)
 		list_init(&s->bucket[i]);
-	r = unix_listen(&s->listener, s->path, err);
+	r = open_retry(s, err);
+	if (r == 0)
+		r = unix_listen(&s->listener, s->path, err);
 	if (r) {
+		close_retry(s);
 		free(s);
 		return r;
 	}
@@ -616,12 +663,18 @@ void vsock_close(struct vsock *s)
 		list_for_each_safe (node, next, &s->bucket[i])
 			vsock_free(container_of(node, struct vsock_conn, node));
 	unix_unlisten(&s->listener);
+	close_retry(s);
 	free(s);
 }
 
 uint64_t vsock_faults(const struct vsock *s)
 {
-	return s->faults;
+	return __atomic_load_n(&s->faults, __ATOMIC_RELAXED);
+}
+
+uint64_t vsock_refused(const struct vsock *s)
+{
+	return __atomic_load_n(&s->refused, __ATOMIC_RELAXED);
 }
 
 unsigned vsock_connections(const struct vsock *s)

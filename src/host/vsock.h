@@ -8,7 +8,8 @@
  * then on both are the two ends of one stream. Where the guest does not accept, the connection is closed.
  *
  * All of it is one thread's, that of the loop. Nothing waits. A guest that does not keep to the rules has its connection
- * reset, and finds no more memory here than VSOCK_CONNECTIONS times VSOCK_BUFFER bytes.
+ * reset, and finds no more memory here than VSOCK_CONNECTIONS times VSOCK_BUFFER bytes, nor more descriptors than a quarter of what
+ * the process may have; of these the last quarter is for connections that the host's programs make.
  */
 #ifndef TRAPLINE_HOST_VSOCK_H
 #define TRAPLINE_HOST_VSOCK_H
@@ -20,10 +21,10 @@
 #include "core/error.h"
 #include "core/loop.h"
 
-#define VSOCK_HOST        2          /* the host's CID */
-#define VSOCK_CID_LEAST   3          /* of guests */
-#define VSOCK_CID_MOST    0xfffffffe /* 0xffffffff is any */
-#define VSOCK_CONNECTIONS 1024
+#define VSOCK_HOST        2            /* the host's CID */
+#define VSOCK_CID_LEAST   3            /* of guests */
+#define VSOCK_CID_MOST    0xfffffffe   /* 0xffffffff is any */
+#define VSOCK_CONNECTIONS 1024         /* at most */
 #define VSOCK_BUFFER      (128U << 10) /* for what a program of the host's does not read yet, of a connection */
 #define VSOCK_PATH        107          /* of a Unix socket, at most; "_4294967295" included */
 
@@ -49,8 +50,9 @@ bool vsock_take(struct vsock *s, const struct virtio_vsock_hdr *hdr, const struc
 bool vsock_pending(const struct vsock *s); /* whether vsock_give() may have something */
 /* The next packet for the guest, with its header, into n pieces of more than a header in all. Its bytes; 0: none. */
 size_t vsock_give(struct vsock *s, const struct iovec *iov, unsigned n);
-/* Packets that broke a rule, and connections now. */
+/* Packets that broke a rule; requests of the guest's that there was no room for. From any thread. */
 uint64_t vsock_faults(const struct vsock *s);
-unsigned vsock_connections(const struct vsock *s);
+uint64_t vsock_refused(const struct vsock *s);
+unsigned vsock_connections(const struct vsock *s); /* now */
 
 #endif

@@ -53,12 +53,13 @@ struct vsock {
 	void *arg;
 	struct unix_listener listener;
 	struct loop_watch watch;
+	struct loop_watch retry; /* a timerfd: the listener is tried again */
 	bool is_ready;
 	struct list bucket[BUCKETS];
 	struct list ready;
-	unsigned connections;
+	unsigned connections, most; /* at most; a guest's own requests leave the last quarter to the host's programs */
 	uint32_t next_port;
-	uint64_t faults;
+	uint64_t faults, refused; /* atomic */
 	struct virtio_vsock_hdr resets[RESETS];
 	unsigned first_reset, nr_resets;
 };

@@ -36,6 +36,7 @@ struct vsock_device {
 	struct virtio_worker worker; /* where we serve */
 	struct vsock *host;
 	bool receiving;   /* the guest has given buffers */
+	bool sending;     /* and its packets are served */
 	bool held_up;     /* its packets wait until it takes ours */
 	bool interrupted; /* atomic: the guest is owed the event */
 };
@@ -203,14 +204,23 @@ static void vsock_serve(struct virtio *v, unsigned index)
 
 	if (index == QUEUE_EVENT) {
 		serve_events(d);
-	} else if (d->host && index == QUEUE_RX) {
+		return;
+	}
+	if (!d->host)
+		return;
+	if (index == QUEUE_RX)
 		d->receiving = true;
+	else
+		d->sending = true;
+	/* A connection needs both; whichever comes back last after a reset of it finds what waits. */
+	if (d->receiving && d->sending) {
 		vsock_ready(d->host, true);
 		tell_interrupted(d);
-		serve_rx(d);
-	} else if (d->host) {
-		serve_tx(d);
 	}
+	if (index == QUEUE_RX)
+		serve_rx(d);
+	else
+		serve_tx(d);
 }
 
 static bool vsock_hand_over(struct virtio *v, unsigned index)
@@ -225,6 +235,11 @@ static void vsock_quiesce(struct virtio *v, unsigned index)
 	if (d->host && index != QUEUE_EVENT) {
 		if (index == QUEUE_RX)
 			d->receiving = false;
+		else
+			d->sending = false;
+		/* What it waits for is gone with the queue, and nobody else would wake it. */
+		if (index == QUEUE_RX && d->held_up)
+			virtio_kick(v, QUEUE_TX);
 		d->held_up = false;
 		/* If not all of the device is reset, the driver is told when it has the queue again. */
 		if (vsock_connections(d->host))
@@ -307,6 +322,17 @@ static int vsock_create(struct vm *vm, const char *name, const void *config, str
 	return 0;
 }
 
+static void vsock_counts(struct virtio *v, virtio_count_fn *one, void *arg)
+{
+	const struct vsock_device *d = device_of(v);
+
+	/* The kernel does not tell of its own. */
+	if (!d->host)
+		return;
+	one(arg, "refused", vsock_refused(d->host));
+	one(arg, "malformed", vsock_faults(d->host));
+}
+
 const struct virtio_type virtio_vsock_type = {
 	.name = "vsock",
 	.id = VIRTIO_ID_VSOCK,
@@ -318,4 +344,5 @@ const struct virtio_type virtio_vsock_type = {
 	.quiesce = vsock_quiesce,
 	.pause = vsock_pause,
 	.reset = vsock_reset,
+	.counts = vsock_counts,
 };

@@ -7,8 +7,10 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -625,6 +627,68 @@ static void test_many(void **state)
 	rig_free(r);
 }
 
+/* A guest that asks for all there are finds an end, and the host's programs a quarter that is left. */
+static void test_most(void **state)
+{
+	struct rig *r = rig_new();
+	int listener = listen_at(80), fd;
+	struct rlimit limit;
+	unsigned n = 0;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (unsigned i = 0; i < 2 * VSOCK_CONNECTIONS; i++) {
+		int op;
+
+		say_op(r, VIRTIO_VSOCK_OP_REQUEST, 80, 2000 + i);
+		op = next(r);
+		assert_true(op == VIRTIO_VSOCK_OP_RESPONSE ? i == n : op == VIRTIO_VSOCK_OP_RST);
+		n += op == VIRTIO_VSOCK_OP_RESPONSE;
+	}
+	assert_true(n >= 6 && n <= VSOCK_CONNECTIONS * 3 / 4 && n <= limit.rlim_cur / 4);
+	assert_int_equal(vsock_connections(r->s), n);
+	assert_int_equal(vsock_refused(r->s), 2 * VSOCK_CONNECTIONS - n);
+	assert_int_equal(vsock_faults(r->s), 0);
+	fd = program("CONNECT 6\n");
+	assert_int_equal(next(r), VIRTIO_VSOCK_OP_REQUEST);
+	/* One that ends makes room for one. */
+	say_op(r, VIRTIO_VSOCK_OP_RST, 80, 2000);
+	say_op(r, VIRTIO_VSOCK_OP_RST, 80, 2001);
+	say_op(r, VIRTIO_VSOCK_OP_REQUEST, 80, 1);
+	assert_int_equal(next(r), VIRTIO_VSOCK_OP_RESPONSE);
+	close(fd);
+	close(listener);
+	rig_free(r);
+}
+
+/* No descriptor for a program that connects: it is served as soon as there is one, whatever the guest does. */
+static void test_no_files(void **state)
+{
+	struct rig *r = rig_new();
+	struct sockaddr_un address = at(path);
+	struct rlimit limit, none;
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0), lowest, op = -1;
+
+	assert_true(fd >= 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	lowest = open("/dev/null", O_RDONLY);
+	assert_true(lowest >= 0);
+	close(lowest);
+	none = (struct rlimit){ (rlim_t)lowest, limit.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(send(fd, "CONNECT 6\n", 10, 0), 10);
+	assert_int_equal(next(r), -1);
+	assert_int_equal(vsock_connections(r->s), 0);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (unsigned i = 0; i < 10000 && op < 0; i++) {
+		usleep(1000);
+		op = next(r);
+	}
+	assert_int_equal(op, VIRTIO_VSOCK_OP_REQUEST);
+	close(fd);
+	rig_free(r);
+}
+
 static void test_paths(void **state)
 {
 	struct rig *r = rig_new();
@@ -766,6 +830,78 @@ static void device_with(uint64_t features)
 	bed_free(bed);
 }
 
+static void reset_queue(struct bed *bed, unsigned index)
+{
+	pthread_mutex_lock(&bed->dev.lock);
+	virtio_reset_queue(bed->v, index);
+	pthread_mutex_unlock(&bed->dev.lock);
+	for (unsigned i = 0; i < 10000 && !__atomic_load_n(&bed->v->queues[index]->quiet, __ATOMIC_ACQUIRE); i++) {
+		usleep(1000);
+		settle(bed);
+	}
+}
+
+static void say_to(struct bed *bed, struct vdriver *tx, unsigned slot, struct virtio_vsock_hdr hdr)
+{
+	const struct vdriver_buf out = { BUFFERS + slot * sizeof(hdr), sizeof(hdr) };
+
+	memcpy((uint8_t *)bed->memory->host + out.gpa, &hdr, sizeof(hdr));
+	assert_true(vdriver_add(tx, &out, 1, 1, 0, bed));
+}
+
+/*
+ * The queue of what the guest sends is reset alone, in traffic: the guest hears that its streams are gone, and programs of
+ * the host's reach it again, though it never touches the other queue.
+ */
+static void test_device_tx_again(void **state)
+{
+	struct bed *bed = bed_new(&virtio_vsock_type, &options, 2, 1ULL << VIRTIO_F_RING_RESET);
+	struct vdriver rx, tx;
+	uint8_t *ram = bed->memory->host;
+	int listener = listen_at(80), fd;
+
+	enable(bed, &rx, 0, 0x20000);
+	enable(bed, &tx, 1, 0x40000);
+	give_buffers(bed, &rx, 0, 8, BUFFERS + 0x10000);
+	give_buffers(bed, &bed->d, 2, 2, BUFFERS + 0x20000);
+	say_to(bed, &tx, 0, packet(VIRTIO_VSOCK_OP_REQUEST, 80, 1000));
+	virtio_kick(bed->v, 1);
+	assert_int_equal(get(bed, &rx), sizeof(struct virtio_vsock_hdr));
+	fd = accept(listener, NULL, NULL);
+	reset_queue(bed, 1);
+	assert_true(over(fd));
+	close(fd);
+	enable(bed, &tx, 1, 0x40000);
+	assert_int_equal(get(bed, &bed->d), sizeof(struct virtio_vsock_event));
+	assert_int_equal(ram[BUFFERS + 0x20000], VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
+	fd = program("CONNECT 6\n");
+	assert_int_equal(get(bed, &rx), sizeof(struct virtio_vsock_hdr));
+	close(fd);
+	close(listener);
+	bed_free(bed);
+}
+
+/* What the guest sends is held up, for it takes no answers; then it resets the queue of these. The rest is taken all the same. */
+static void test_device_held_up(void **state)
+{
+	struct bed *bed = bed_new(&virtio_vsock_type, &options, 2, 1ULL << VIRTIO_F_RING_RESET);
+	struct vdriver rx, tx;
+	const unsigned n = 100, held = 64; /* resets that are kept for a guest */
+
+	enable(bed, &rx, 0, 0x20000);
+	enable(bed, &tx, 1, 0x40000);
+	for (unsigned i = 0; i < n; i++)
+		say_to(bed, &tx, i, packet(VIRTIO_VSOCK_OP_REQUEST, 99, i));
+	virtio_kick(bed->v, 1);
+	for (unsigned i = 0; i < held; i++)
+		assert_int_equal(get(bed, &tx), 0);
+	usleep(10000);
+	reset_queue(bed, 0);
+	for (unsigned i = held; i < n; i++)
+		assert_int_equal(get(bed, &tx), 0);
+	bed_free(bed);
+}
+
 static void test_device(void **state)
 {
 	device_with(0);
@@ -825,9 +961,13 @@ int main(void)
 		cmocka_unit_test(test_guest_closes),
 		cmocka_unit_test(test_guest_forgets),
 		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_most),
+		cmocka_unit_test(test_no_files),
 		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_noise),
 		cmocka_unit_test(test_device),
+		cmocka_unit_test(test_device_tx_again),
+		cmocka_unit_test(test_device_held_up),
 		cmocka_unit_test(test_hostile),
 	};
 

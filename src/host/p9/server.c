@@ -3,31 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
+#include "host/files.h"
 #include "host/p9/inner.h"
 
 #define FDS_MIN 16
 #define FDS_MAX (64U << 10)
-
-/* A quarter of what the process may have: there are other devices. The soft limit is raised to the hard one. */
-static unsigned fd_budget(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit))
-		return 256;
-	if (limit.rlim_cur < limit.rlim_max) {
-		struct rlimit most = { limit.rlim_max, limit.rlim_max };
-
-		if (setrlimit(RLIMIT_NOFILE, &most) == 0)
-			limit = most;
-	}
-	if (limit.rlim_cur / 4 > FDS_MAX)
-		return FDS_MAX;
-	return limit.rlim_cur / 4 < FDS_MIN ? FDS_MIN : (unsigned)(limit.rlim_cur / 4);
-}
 
 static int open_root(struct p9 *p9, const char *path, struct error *err)
 {
@@ -67,7 +49,7 @@ int p9_open(const struct p9_config *config, struct p9 **out, struct error *err)
 	list_init(&p9->lru);
 	p9->ro = config->ro;
 	p9->lax = config->lax;
-	p9->max_fds = config->max_fds ? config->max_fds : fd_budget();
+	p9->max_fds = config->max_fds ? config->max_fds : files_share(FDS_MIN, FDS_MAX);
 	r = open_root(p9, config->path, err);
 	if (r) {
 		p9_close(p9);

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* files.c - how many descriptors the process may have; see files.h. */
+#include "host/files.h"
+
+#include <sys/resource.h>
+
+unsigned files_share(unsigned least, unsigned most)
+{
+	struct rlimit limit = { 1024, 1024 };
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		const struct rlimit all = { limit.rlim_max, limit.rlim_max };
+
+		if (setrlimit(RLIMIT_NOFILE, &all) == 0)
+			limit = all;
+	}
+	if (limit.rlim_cur / 4 > most)
+		return most;
+	return limit.rlim_cur / 4 < least ? least : (unsigned)(limit.rlim_cur / 4);
+}
