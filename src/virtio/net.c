@@ -294,7 +294,14 @@ static int flatten(struct net_pair *p, struct virtq_chain *chain, unsigned *n, u
 	return 0;
 }
 
-/* -EAGAIN: not now. Else it is over, sent or counted. */
+/* What came of the frames that the back end has gathered. */
+static void settle_gathered(struct net_pair *p, uint64_t *counter)
+{
+	__atomic_fetch_add(counter, p->gathered, __ATOMIC_RELAXED);
+	p->gathered = 0;
+}
+
+/* -EAGAIN: not now. Else it is over, sent, gathered or counted. */
 static int transmit(struct net_pair *p, struct virtq_chain *chain)
 {
 	struct net *net = p->net;
@@ -329,19 +336,35 @@ static int transmit(struct net_pair *p, struct virtq_chain *chain)
 		r = net->host->ops->send(net->host, p->index, p->iov, n, len + (first ? sizeof(hdr) : 0));
 	if (r == -EAGAIN)
 		return r;
-	if (r == -EPIPE && is_active(p))
-		back_end_gone(p);
-	net_count(r ? &p->tx_refused : &p->tx_frames);
+	if (r == -EPIPE) {
+		/* It may have been those before it that did not get out. */
+		settle_gathered(p, &p->tx_refused);
+		if (is_active(p))
+			back_end_gone(p);
+	}
+	if (r)
+		net_count(&p->tx_refused);
+	else if (net->host->ops->flush)
+		p->gathered++;
+	else
+		net_count(&p->tx_frames);
 	return 0;
 }
 
 static void flush(struct net_pair *p)
 {
 	struct net_backend *host = p->net->host;
-	int r = host->ops->flush && net_link_up(p->net) ? host->ops->flush(host, p->index) : 0;
+	int r;
 
+	p->blocked = false;
+	if (!host->ops->flush || !net_link_up(p->net))
+		return;
+	r = host->ops->flush(host, p->index);
 	p->blocked = r == -EAGAIN;
-	if (r && r != -EAGAIN)
+	if (p->blocked)
+		return;
+	settle_gathered(p, r ? &p->tx_refused : &p->tx_frames);
+	if (r)
 		back_end_gone(p);
 }
 

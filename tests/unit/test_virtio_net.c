@@ -49,6 +49,9 @@ struct bed {
 	size_t sent_len;
 	unsigned nr_sent, pieces, busy; /* busy: how many are not taken now */
 	int send_result;
+	struct net_ops ops;
+	unsigned good_flushes; /* that are yet to come */
+	int flush_result;      /* after them */
 	unsigned tun, attached;
 	bool closed;
 };
@@ -86,6 +89,16 @@ static int fake_send(struct net_backend *b, unsigned pair, const struct iovec *i
 	assert_int_equal(bed->sent_len, bytes);
 	bed->nr_sent++;
 	return bed->send_result;
+}
+
+static int fake_flush(struct net_backend *b, unsigned pair)
+{
+	struct bed *bed = bed_of(b);
+
+	if (!bed->good_flushes)
+		return bed->flush_result;
+	bed->good_flushes--;
+	return 0;
 }
 
 static int fake_attach(struct net_backend *b, unsigned pair, bool on)
@@ -490,6 +503,34 @@ static void frames_go_out(void **state)
 	assert_int_equal(bed.sent_len, 100);
 	assert_memory_equal(bed.sent, pattern, 100);
 	assert_int_equal(bed.net->pair[0]->tx_frames, bed.nr_sent);
+	end(&bed);
+}
+
+/* What a back end has taken is not sent before it says so; what is lost with it was refused. */
+static void gathered_frames_count_when_they_are_out(void **state)
+{
+	struct bed bed;
+
+	make_pattern();
+	begin(&bed, NET_SOCKET, MODERN);
+	bed.ops = fake_ops;
+	bed.ops.flush = fake_flush;
+	bed.host.ops = &bed.ops;
+	for (unsigned i = 0; i < 3; i++)
+		transmit(&bed, pattern, NET_HEADER, pattern, 100, 100);
+	assert_int_equal(bed.net->pair[0]->tx_frames, 3);
+	/* One finds nothing to do. */
+	bed.good_flushes = 1;
+	bed.flush_result = -EAGAIN;
+	transmit(&bed, pattern, NET_HEADER, pattern, 100, 100);
+	assert_int_equal(bed.nr_sent, 4);
+	assert_int_equal(bed.net->pair[0]->tx_frames, 3);
+	assert_int_equal(bed.net->pair[0]->tx_refused, 0);
+	bed.flush_result = -EPIPE;
+	serve(&bed, TX0);
+	assert_int_equal(bed.net->pair[0]->tx_frames, 3);
+	assert_int_equal(bed.net->pair[0]->tx_refused, 1);
+	assert_int_equal(bed.net->config.status, 0);
 	end(&bed);
 }
 
@@ -899,6 +940,7 @@ int main(void)
 		cmocka_unit_test(old_headers_are_shorter),
 		cmocka_unit_test(short_and_unwanted_frames),
 		cmocka_unit_test(frames_go_out),
+		cmocka_unit_test(gathered_frames_count_when_they_are_out),
 		cmocka_unit_test(a_busy_back_end_holds_it_up),
 		cmocka_unit_test(frames_of_no_length),
 		cmocka_unit_test(headers_that_lie),
