@@ -318,7 +318,7 @@ def measure(bench, monitors, again):
     made = plans(our_defaults(bench.program("trapline"), kernel.image), monitors)
     initrd = make_initrd(bench, cache, folder)
     work = [inner.Work(plan.monitor, lambda attempt, plan=plan: script(plan, attempt), files_for(bench, plan, initrd, kernel.image),
-                       2 * len(plan.cases)) for plan in made]
+                       2 * len(plan.cases), ("@done", "@unfilled")) for plan in made]
     work += [item._replace(name=item.name + "-again") for item in work if again and item.name == "trapline"]
     # The longest first.
     runner = inner.Runner(cache, folder, "boots", PATIENCE)

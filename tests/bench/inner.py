@@ -40,8 +40,9 @@ def monitor(bench, ours):
             [("/usr/share/qemu/" + name, firmware(name)) for name in FIRMWARE])
 
 
-# One inner machine's: script(attempt) is what it runs, files what it holds, steps how many lines "@end" it will say.
-Work = collections.namedtuple("Work", "name script files steps")
+# One inner machine's: script(attempt) is what it runs, files what it holds, steps how many lines "@end" it will say, last the
+# lines of which one tells that it is over, well or not.
+Work = collections.namedtuple("Work", "name script files steps last")
 
 
 class Runner:
@@ -60,14 +61,18 @@ class Runner:
         """One inner machine's output.
 
         A guest has been seen to wait for ever, with interrupts off, for a lock that its only vCPU holds: its timer's
-        interrupt had come where it has them off, presumably by QEMU's emulation of nested guests. As time is exact it
-        does so each time, so another attempt has another time.
+        interrupt had come where it has them off, presumably by QEMU's emulation of nested guests; or to be reset out of the
+        blue. As time is exact it does so each time, so another attempt has another time.
         """
         for attempt in range(ATTEMPTS):
             inner = machine.Machine(self.cache.arch, os.path.join(self.folder, work.name + ".log"), self.cache, memory=2048)
             inner.prepare(work.files, work.script(attempt))
             try:
-                return inner.run_alone(TIMEOUT, self.patience, self.halt)
+                text = inner.run_alone(TIMEOUT, self.patience, self.halt)
+                if any("\n" + line in text for line in work.last):
+                    return text
+                last = machine.Stuck("the guest ended before its work was done; the last words: %s"
+                                     % " | ".join(text.strip().splitlines()[-3:]))
             except machine.Stuck as stuck:
                 last = stuck
             with self.lock:

@@ -21,17 +21,20 @@ MIB = 512
 PATIENCE = 40  # seconds of processor time in which an inner machine has to say something
 APPEND = "console=ttyS0 quiet cryptomgr.notests nokaslr panic=-1 bench="
 # What a guest does in one boot, by the word on its command line: its kernel, as 9p is not in the small one, and how much.
-GROUPS = collections.OrderedDict((("disk", ("cloud", 6)), ("tap", ("cloud", 3)), ("user", ("cloud", 3)), ("tree", ("full", 1))))
-DRIVERS = ("virtio_pci", "virtio_blk", "virtio_net", "9p", "9pnet_virtio")
+GROUPS = collections.OrderedDict((("disk", ("cloud", 6)), ("tap", ("cloud", 3)), ("vhost", ("cloud", 3)), ("user", ("cloud", 3)),
+                                  ("9p", ("full", 1)), ("fs", ("cloud", 1))))
+DRIVERS = ("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "9p", "9pnet_virtio", "virtiofs")
 TAP_MAC, USER_MAC = "52:54:00:00:00:01", "52:54:00:00:00:02"
 DISK_MIB = 64
 TAP_BYTES, USER_BYTES = 32 << 20, 8 << 20
+
+VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
 
 TRACING = "/sys/kernel/tracing"
 SUMS = ("exits", "halt_exits", "irq_injections")
 HISTOGRAMS = (("kvm/kvm_userspace_exit", "reason"), ("kvm/kvm_pio", "port"), ("kvm/kvm_msi_set_irq", "data"),
               ("kvm/kvm_set_irq", "gsi,level"), ("raw_syscalls/sys_enter", "common_pid.execname,id"))
-NOT_MONITORS = ("load", "init", "exe", "cat", "sed", "passt", "passt.avx2")  # whose system calls are not the monitor's
+NOT_MONITORS = ("load", "init", "exe", "cat", "sed", "passt", "passt.avx2", "virtiofsd")  # whose system calls are not the monitor's
 SERIAL = range(0x3f8, 0x400)
 NOT_VIRTIO = (0, 1, 2, 4, 8, 9, 12)  # lines of the timer, keyboard, serial port, RTC and ACPI
 
@@ -53,9 +56,10 @@ for link in /sys/class/net/eth*; do
 done
 case $bench in
 disk) load disk disk /dev/vda;;
-tap) load net tap 10.9.0.1 %(tap_bytes)d;;
+tap|vhost) load net $bench 10.9.0.1 %(tap_bytes)d;;
 user) load net user 192.0.2.1 %(user_bytes)d;;
-tree) mount -t 9p -o trans=virtio,version=9p2000.L,msize=131072,cache=none share /mnt; load tree 9p-tree /mnt;;
+9p) mount -t 9p -o trans=virtio,version=9p2000.L,msize=131072,cache=none share /mnt; load tree 9p-tree /mnt;;
+fs) mount -t virtiofs share /mnt; load tree fs-tree /mnt;;
 esac
 printf '\\n@over\\n'
 while :; do sleep 60; done
@@ -67,17 +71,20 @@ mount --make-rprivate / && mkdir -p /run/root && mount --rbind / /run/root && cd
 exec chroot . "$@"
 """
 
-# For QEMU; trapline starts its own.
-START_PASST = """
-unshare -m /bin/rooted passt -f -q -s /tmp/passt 2>/tmp/passt.log &
-until [ -e /tmp/passt ]; do usleep 10000; done
-"""
+# For QEMU; trapline starts its own. Both go on when they are there.
+START = {
+    "user": "unshare -m /bin/rooted passt -f -q -s /tmp/passt 2>/tmp/passt.log & await /tmp/passt",
+    "fs": "mkdir -p /var/run/virtiofsd; unshare -m /bin/rooted %s --socket-path=/tmp/fs -o source=/tmp/tree "
+          "-o log_level=err,xattr 2>/tmp/fs.log & await /tmp/fs" % VIRTIOFSD,
+}
+AWAIT = "await() { until [ -e $1 ]; do usleep 10000; done; }"
 
 PREPARE = """
 echo nobody:x:65534:65534::/:/bin/false >>/etc/passwd
 mount -t debugfs debugfs /sys/kernel/debug
 mount -t tracefs tracefs %(tracing)s 2>/dev/null
 ip link set lo up
+modprobe vhost_net
 tunctl -t t0 >/dev/null; ip addr add 10.9.0.1/24 dev t0; ip link set t0 up
 tunctl -t up0 >/dev/null; ip addr add 192.0.2.2/24 dev up0; ip link set up0 up; ip route add default via 192.0.2.1 dev up0
 dd if=/dev/zero of=/tmp/disk bs=1M count=%(disk)d 2>/dev/null
@@ -103,30 +110,50 @@ done
 sed 's/^/@err /' /tmp/err
 """
 
-TRAPLINE = ("trapline run -i %s -m %d --no-kernel-cache -d /tmp/disk -n tap,ifname=t0,mac=%s -n user,mac=%s "
-            "--9p /tmp/tree,share" % (INITRD, MIB, TAP_MAC, USER_MAC)).split()
-# A thread of its own for the disk, and no polling: on the bed's one processor that only takes time from the guest.
+TRAPLINE = "trapline run -i %s -m %d --no-kernel-cache" % (INITRD, MIB)
+TRAPLINE_DEVICES = {
+    "disk": "-d /tmp/disk",
+    "tap": "-n tap,ifname=t0,mac=" + TAP_MAC,
+    "vhost": "-n tap,ifname=t0,vhost,mac=" + TAP_MAC,
+    "user": "-n user,mac=" + USER_MAC,
+    "9p": "--9p /tmp/tree,share",
+    "fs": "--fs /tmp/tree,share",
+}
 QEMU = ("qemu-system-x86_64 -accel kvm -cpu host -m %d -nodefaults -no-user-config -display none -no-reboot "
-        "-serial stdio -L /usr/share/qemu -initrd %s "
-        "-object iothread,id=t0,poll-max-ns=0 -drive if=none,id=d0,file=/tmp/disk,format=raw,aio=io_uring "
-        "-device virtio-blk-pci,drive=d0,iothread=t0 "
-        "-netdev tap,id=n0,ifname=t0,script=no,downscript=no,vhost=off "
-        "-device virtio-net-pci,netdev=n0,mac=%s,romfile= "
-        "-netdev stream,id=n1,server=off,addr.type=unix,addr.path=/tmp/passt "
-        "-device virtio-net-pci,netdev=n1,mac=%s,romfile= "
-        "-fsdev local,id=f0,path=/tmp/tree,security_model=none -device virtio-9p-pci,fsdev=f0,mount_tag=share"
-        % (MIB, INITRD, TAP_MAC, USER_MAC)).split()
-MONITORS = collections.OrderedDict((
-    ("trapline", TRAPLINE),
-    ("qemu-q35", QEMU + ["-M", "q35,hpet=off"]),
-))
+        "-serial stdio -L /usr/share/qemu -initrd %s" % (MIB, INITRD))
+# `@` is what a machine calls a device that its bus carries.
+QEMU_TAP = ("-netdev tap,id=n0,ifname=t0,script=no,downscript=no,vhost=%s -device virtio-net-@,netdev=n0,mac=" + TAP_MAC)
+QEMU_DEVICES = {
+    # A thread of its own, and no polling: on the bed's one processor that only takes time from the guest.
+    "disk": "-object iothread,id=t0,poll-max-ns=0 -drive if=none,id=d0,file=/tmp/disk,format=raw,aio=io_uring "
+            "-device virtio-blk-@,drive=d0,iothread=t0",
+    "tap": QEMU_TAP % "off",
+    "vhost": QEMU_TAP % "on",
+    "user": "-netdev stream,id=n1,server=off,addr.type=unix,addr.path=/tmp/passt -device virtio-net-@,netdev=n1,mac=" + USER_MAC,
+    "9p": "-fsdev local,id=f0,path=/tmp/tree,security_model=none -device virtio-9p-@,fsdev=f0,mount_tag=share",
+    "fs": "-object memory-backend-memfd,id=m0,size=%dM,share=on -machine memory-backend=m0 "
+          "-chardev socket,id=c0,path=/tmp/fs -device vhost-user-fs-@,chardev=c0,tag=share" % MIB,
+}
+# Who stands beside whom; a machine's options, and what it calls a device.
+PAIRS = (("trapline", "qemu-q35"), ("trapline-mmio", "qemu-microvm"))
+OWN = {"trapline": "", "trapline-mmio": "--virtio-transport mmio"}
+PEERS = {"qemu-q35": ("-M q35,hpet=off -global virtio-net-pci.romfile=", "pci"),
+         "qemu-microvm": ("-M microvm -global virtio-mmio.force-legacy=off", "device")}
+
+
+def command_of(monitor, group):
+    """The words that start it, with the one device that the group needs."""
+    kernel, append = kernel_path(GROUPS[group][0]), APPEND + group
+    if monitor in OWN:
+        words = [TRAPLINE, OWN[monitor], TRAPLINE_DEVICES[group], "-k", kernel]
+        return " ".join(words).split() + ["-p", append]
+    machine, kind = PEERS[monitor]
+    devices = QEMU_DEVICES[group].replace("-@", "-" + kind)
+    return " ".join((QEMU, machine, devices, "-kernel", kernel)).split() + ["-append", append]
 
 
 def script(monitor, group, attempt):
     """What the inner machine runs."""
-    ours = monitor == "trapline"
-    kernel, append = kernel_path(GROUPS[group][0]), APPEND + group
-    command = MONITORS[monitor] + (["-k", kernel, "-p", append] if ours else ["-kernel", kernel, "-append", append])
     lines = ["usleep %d" % (700 * attempt)] if attempt else []
     lines += [PREPARE % {"tracing": TRACING, "disk": DISK_MIB}, "hist() {"]
     for event, keys in HISTOGRAMS:
@@ -136,8 +163,9 @@ def script(monitor, group, attempt):
         few = "[0-9][0-9]" if "sys_enter" in event else ""
         lines.append("sed -n '/^{.*hitcount: *%s/s,^,@hist %s ,p' %s/events/%s/hist" % (
             few, os.path.basename(event), TRACING, event))
-    lines += ["}", "" if ours else START_PASST]
-    lines += ["unshare -m /bin/rooted %s </tmp/in >/tmp/out 2>/tmp/err &" % " ".join(shlex.quote(word) for word in command),
+    lines += ["}", AWAIT, "" if monitor in OWN else START.get(group, "")]
+    command = " ".join(shlex.quote(word) for word in command_of(monitor, group))
+    lines += ["unshare -m /bin/rooted %s </tmp/in >/tmp/out 2>/tmp/err &" % command,
               WATCH % {"sums": " ".join(SUMS)}]
     return "\n".join(lines) + "\n"
 
@@ -162,8 +190,9 @@ def files_for(bench, folder, name, kernel):
     rooted = os.path.join(folder, "rooted")
     with open(rooted, "w") as file:
         file.write(ROOTED)
-    programs, extra = inner.monitor(bench, name == "trapline")
-    programs += inner.with_libraries("/bin/passt", shutil.which("passt")) + [("/bin/load", load), ("/bin/rooted", rooted)]
+    programs, extra = inner.monitor(bench, name in OWN)
+    programs += inner.with_libraries("/bin/passt", shutil.which("passt")) + inner.with_libraries(VIRTIOFSD, VIRTIOFSD)
+    programs += [("/bin/load", load), ("/bin/rooted", rooted)]
     return [(kernel_path(kernel.flavour), kernel.vmlinux), (INITRD, path)] + extra + list(dict(programs).items())
 
 
@@ -232,7 +261,7 @@ def measure(bench, monitors):
     os.makedirs(folder, exist_ok=True)
     kernels = {flavour: cache.kernel(flavour) for flavour, _ in GROUPS.values()}
     work = [inner.Work("%s-%s" % (name, group), lambda attempt, name=name, group=group: script(name, group, attempt),
-                       files_for(bench, folder, name, kernels[GROUPS[group][0]]), GROUPS[group][1])
+                       files_for(bench, folder, name, kernels[GROUPS[group][0]]), GROUPS[group][1], ("@finished", "@failed"))
             for group in GROUPS for name in monitors]
     runner = inner.Runner(cache, folder, "workloads", PATIENCE)
     texts = runner.go(work)
@@ -243,28 +272,28 @@ def measure(bench, monitors):
     return results, runner.stuck
 
 
-OURS, PEER = MONITORS
 A_FEW = 0.1  # what counts a request may differ by: some have nothing to do with requests
 
 
-def judge(bench, results):
+def judge(bench, results, ours, peer):
     """The worst workload of each target."""
-    ours, peer = results[OURS], results[PEER]
-    ratio = {work: ours[work].ns / peer[work].ns for work in ours}
+    mine, its = results[ours], results[peer]
+    ratio = {work: mine[work].ns / its[work].ns for work in mine}
     worst = max(ratio, key=ratio.get)
-    bench.target("%s's time of %s's, the most (%s)" % (OURS, PEER, worst), ratio[worst], 1)
+    bench.target("%s's time of %s's, the most (%s)" % (ours, peer, worst), ratio[worst], 1)
     for what, count in (("exits to user space", Figures.exits_each), ("interrupts", Figures.interrupts_each)):
-        more = {work: count(ours[work]) - count(peer[work]) for work in ours}
+        more = {work: count(mine[work]) - count(its[work]) for work in mine}
         worst = max(more, key=more.get)
-        bench.target("%s a request more than %s's, the most (%s)" % (what, PEER, worst), more[worst], A_FEW)
+        bench.target("%s: %s a request more than %s's, the most (%s)" % (ours, what, peer, worst), more[worst], A_FEW)
 
 
 def run(bench):
     inner.need_qemu(bench)
-    if not shutil.which("passt"):
-        raise bench.Skip("no passt; package passt brings it")
-    results, stuck = measure(bench, list(MONITORS))
-    works = list(results[OURS])
+    for path, package in ((shutil.which("passt"), "passt"), (VIRTIOFSD, "qemu-system-common")):
+        if not path or not os.path.exists(path):
+            raise bench.Skip("%s is not installed" % package)
+    results, stuck = measure(bench, [name for pair in PAIRS for name in pair])
+    works = list(results[PAIRS[0][0]])
     for key, title, value in (
             ("time", "microseconds a request", lambda f: f.ns / f.requests / 1e3),
             ("exits", "exits to user space a request", Figures.exits_each),
@@ -273,6 +302,7 @@ def run(bench):
             ("calls", "the monitor's system calls a request", Figures.calls_each)):
         bench.table(key, (title, *results), [[work] + [value(results[name][work]) for name in results] for work in works])
         ui.say()
-    judge(bench, results)
+    for ours, peer in PAIRS:
+        judge(bench, results, ours, peer)
     for line in stuck:
         bench.note(line)

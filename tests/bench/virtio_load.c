@@ -8,7 +8,7 @@
  *     load serve                  the network's other end, on the host
  *     load plant FOLDER           what to walk: folders with small files
  *
- * Each workload runs twice: as `time`, undisturbed, and as `count`, for who counts meanwhile. Before and after it a line
+ * Each workload runs twice, each time with nothing in the guest's caches: as `time`, undisturbed, and as `count`, for who counts meanwhile. Before and after it a line
  * on the standard output tells so, and waits for one on the standard input:
  *
  *     @ready NAME PASS
@@ -76,6 +76,17 @@ struct work {
 	uint64_t requests, bytes;
 };
 
+/* What the guest has in its page cache and of names. */
+static void forget(void)
+{
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY);
+
+	sync();
+	if (fd < 0 || write(fd, "3", 1) != 1)
+		fail("drop_caches");
+	close(fd);
+}
+
 static void measure(const char *name, void (*run)(void *arg, struct work *work), void *arg)
 {
 	static const char *const passes[] = { "time", "count" };
@@ -84,6 +95,7 @@ static void measure(const char *name, void (*run)(void *arg, struct work *work),
 		struct work work = { 0 };
 		uint64_t begin, end;
 
+		forget();
 		printf("\n@ready %s %s\n", name, passes[i]);
 		wait_for_line();
 		begin = now();
