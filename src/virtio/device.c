@@ -16,6 +16,7 @@
 #include "virtio/virtio.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <linux/virtio_ring.h>
 #include <stdlib.h>
 #include <string.h>
@@ -744,6 +745,16 @@ int virtio_worker_start(struct virtio_worker *worker, const char *name)
 		loop_fini(&worker->loop);
 	worker->running = r == 0;
 	return r;
+}
+
+void virtio_worker_be_patient(struct virtio_worker *worker, bool yes)
+{
+	const struct sched_param none = { 0 };
+
+	if (!worker->running || worker->patient == yes || (yes && sched_getscheduler(0) != SCHED_OTHER))
+		return;
+	if (sched_setscheduler(0, yes ? SCHED_BATCH : SCHED_OTHER, &none) == 0)
+		worker->patient = yes;
 }
 
 void virtio_worker_stop(struct virtio_worker *worker)

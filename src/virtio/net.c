@@ -130,6 +130,23 @@ static int gather(struct net_pair *p, struct virtq *q, size_t need)
 	return 1;
 }
 
+/*
+ * `bytes` went out in a turn, or came in a frame. A guest that sends in bulk has its next frame soon. Where it shares a
+ * processor with this thread, as on a busy host, and each kick took that from it, each frame would have an interrupt, and so
+ * would its acknowledgement. So the thread becomes patient then, and finds many. No longer than that: who waits for an answer,
+ * and who receives, is served at once.
+ */
+static void gave(struct net_pair *p, uint64_t bytes, bool out)
+{
+	if (!out && bytes < NET_BULK_BYTES)
+		return;
+	if (!out || bytes < NET_BULK_BYTES)
+		p->bulk = 0;
+	else if (p->bulk < NET_BULK_TURNS)
+		p->bulk++;
+	virtio_worker_be_patient(&p->worker, p->bulk == NET_BULK_TURNS);
+}
+
 /* Hands the waiting frame over. False: it goes on waiting. */
 static bool deliver(struct net_pair *p, struct virtq *q)
 {
@@ -161,6 +178,7 @@ static bool deliver(struct net_pair *p, struct virtq *q)
 		p->written[i] = (uint32_t)(done + body);
 	}
 	virtq_push_all(p->chains, p->written, n);
+	gave(p, p->frame_len, false);
 	p->nr_chains = 0;
 	p->room = 0;
 	net_count(&p->rx_frames);
@@ -374,24 +392,29 @@ static void serve_transmit(struct net_pair *p)
 	int r = 0;
 	struct virtq *q = net_queue(p->net, index);
 	struct virtq_chain *chain;
+	uint64_t bytes = 0, len;
 
 	/* What is left of an earlier frame. If not even that is taken, nothing is. */
 	flush(p);
 	virtq_kicks_off(q);
 	do {
 		while (!p->blocked && done < BATCH && (r = virtq_pop(q, &chain)) == 1) {
+			len = chain->out_len;
 			if (transmit(p, chain) == -EAGAIN) {
 				virtq_unpop(chain);
 				p->blocked = true;
 				break;
 			}
 			virtq_push(chain, 0);
+			bytes += len;
 			done++;
 		}
 		if (!p->blocked)
 			flush(p);
 		virtq_notify(q);
 	} while (!p->blocked && done < BATCH && r >= 0 && virtq_kicks_on(q));
+	if (done)
+		gave(p, bytes, true);
 	/* The others' turn; or memory may be there then. */
 	if ((done == BATCH || r == -ENOMEM) && !p->blocked)
 		virtio_kick(&p->net->v, index);

@@ -23,6 +23,10 @@ struct net_filter {
 };
 
 /* Receive and transmit queue, which one thread serves. What has no other mark is that thread's. */
+/* Turns with as many bytes, one after the other, are a transfer. */
+#define NET_BULK_BYTES 1024
+#define NET_BULK_TURNS 8
+
 struct net_pair {
 	struct net *net;
 	unsigned index;
@@ -32,6 +36,7 @@ struct net_pair {
 	struct loop_work update; /* looks anew at what is to be watched */
 	bool receiving, starved; /* the receive queue is served; the guest has no buffers there */
 	bool blocked;            /* the back end takes nothing now */
+	unsigned bulk;           /* turns in a row in which the guest has sent much; see gave() */
 	const uint8_t *frame;    /* that waits for buffers; the back end's */
 	size_t frame_len;
 	unsigned nr_chains; /* buffers taken for it; more are needed */

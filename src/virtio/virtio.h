@@ -198,9 +198,16 @@ struct virtio_worker {
 	struct loop loop;
 	pthread_t thread;
 	bool running;
+	bool patient; /* it has made itself so; its own */
 };
 int virtio_worker_start(struct virtio_worker *worker, const char *name) __attribute__((warn_unused_result));
 void virtio_worker_stop(struct virtio_worker *worker); /* copes with one that never started */
+/*
+ * Patient, a thread that is woken does not take a processor from who is at work there, such as the vCPU that has woken it: it
+ * has its turn when that rests or has used up its own, and at once where a processor is idle. By its own thread; one
+ * that the user has scheduled in some way of theirs, or that is no worker's, stays as it is.
+ */
+void virtio_worker_be_patient(struct virtio_worker *worker, bool yes);
 
 /* For transports, with the device's lock held. */
 void virtio_attach(struct virtio *v, struct device *transport, const struct virtio_transport_ops *ops);

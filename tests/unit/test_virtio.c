@@ -8,6 +8,7 @@
 #include "unit.h"
 
 #include <linux/virtio_mmio.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -728,9 +729,53 @@ static void resets_under_load(void **state)
 	bed_free(bed);
 }
 
+/* How its thread is scheduled, before and after it was told to be patient, and when it was told otherwise. */
+struct patience {
+	struct loop_work work;
+	struct virtio_worker worker;
+	int policy[4];
+	int done; /* atomic */
+};
+
+static void be_patient(void *arg)
+{
+	struct patience *p = arg;
+
+	p->policy[0] = sched_getscheduler(0);
+	virtio_worker_be_patient(&p->worker, true);
+	p->policy[1] = sched_getscheduler(0);
+	virtio_worker_be_patient(&p->worker, false);
+	p->policy[2] = sched_getscheduler(0);
+	/* Whoever has chosen something else keeps it. */
+	(void)sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){ 0 });
+	virtio_worker_be_patient(&p->worker, true);
+	virtio_worker_be_patient(&p->worker, false);
+	p->policy[3] = sched_getscheduler(0);
+	__atomic_store_n(&p->done, 1, __ATOMIC_RELEASE);
+}
+
+static void a_patient_worker(void **state)
+{
+	struct patience p = { .work = { .fn = be_patient, .arg = &p } };
+
+	/* Nothing runs: it is not this thread's. */
+	virtio_worker_be_patient(&p.worker, true);
+	assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+	assert_int_equal(virtio_worker_start(&p.worker, "patient"), 0);
+	loop_post(&p.worker.loop, &p.work);
+	while (!__atomic_load_n(&p.done, __ATOMIC_ACQUIRE))
+		sched_yield();
+	virtio_worker_stop(&p.worker);
+	assert_int_equal(p.policy[0], SCHED_OTHER);
+	assert_int_equal(p.policy[1], SCHED_BATCH);
+	assert_int_equal(p.policy[2], SCHED_OTHER);
+	assert_int_equal(p.policy[3], SCHED_IDLE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_patient_worker),
 		cmocka_unit_test(reset_waits_for_what_is_in_flight),
 		cmocka_unit_test(reset_of_one_queue_leaves_the_other),
 		cmocka_unit_test(machine_reset_waits),

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -456,7 +457,7 @@ static void short_and_unwanted_frames(void **state)
 	bed.net->link.set(&bed.net->link, false);
 	assert_int_equal(bed.changed, 1);
 	assert_int_equal(bed.net->config.status, 0);
-	comes(&bed, pattern, NET_HEADER + 60);
+	comes(&bed, pattern, 60);
 	event(&bed, EPOLLIN);
 	transmit(&bed, pattern, NET_HEADER, pattern, 60, 2000);
 	given_back(&bed, TX0);
@@ -558,6 +559,50 @@ static void a_busy_back_end_holds_it_up(void **state)
 	transmit(&bed, pattern, NET_HEADER, pattern, 100, 2000);
 	given_back(&bed, TX0);
 	assert_int_equal(bed.net->pair[0]->tx_refused, 1);
+	end(&bed);
+}
+
+/* Of the guest's; short and long ones. */
+static void sends(struct bed *bed, unsigned n, uint32_t len)
+{
+	for (unsigned i = 0; i < n; i++) {
+		transmit(bed, pattern, NET_HEADER, pattern, len, EACH);
+		given_back(bed, TX0);
+	}
+}
+
+static void a_transfer_is_told_from_a_talk(void **state)
+{
+	const struct net_pair *p;
+	struct bed bed;
+
+	make_pattern();
+	begin(&bed, NET_SOCKET, MODERN);
+	p = bed.net->pair[0];
+	sends(&bed, NET_BULK_TURNS - 1, NET_BULK_BYTES);
+	assert_int_equal(p->bulk, NET_BULK_TURNS - 1);
+	sends(&bed, 3, NET_BULK_BYTES);
+	assert_int_equal(p->bulk, NET_BULK_TURNS);
+	/* Acknowledgements come, and go on as they will. */
+	offer(&bed, 1, EACH);
+	offer(&bed, 2, EACH);
+	serve(&bed, RX0);
+	comes(&bed, pattern, NET_HEADER + 60);
+	event(&bed, EPOLLIN);
+	assert_int_equal(p->rx_frames, 1);
+	assert_int_equal(p->bulk, NET_BULK_TURNS);
+	/* Something that is not one ends it, ... */
+	comes(&bed, pattern, NET_BULK_BYTES);
+	event(&bed, EPOLLIN);
+	assert_int_equal(p->rx_frames, 2);
+	assert_int_equal(p->bulk, 0);
+	/* ... and so does a question of the guest's. */
+	sends(&bed, NET_BULK_TURNS, NET_BULK_BYTES);
+	assert_int_equal(p->bulk, NET_BULK_TURNS);
+	sends(&bed, 1, 60);
+	assert_int_equal(p->bulk, 0);
+	/* The thread of all others is left alone. */
+	assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
 	end(&bed);
 }
 
@@ -942,6 +987,7 @@ int main(void)
 		cmocka_unit_test(frames_go_out),
 		cmocka_unit_test(gathered_frames_count_when_they_are_out),
 		cmocka_unit_test(a_busy_back_end_holds_it_up),
+		cmocka_unit_test(a_transfer_is_told_from_a_talk),
 		cmocka_unit_test(frames_of_no_length),
 		cmocka_unit_test(headers_that_lie),
 		cmocka_unit_test(commands_that_are_none),
