@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/device_9p.h"
+#include "host/disk_chain.h"
 #include "virtio/blk.h"
 #include "virtio/vhost_user.h"
 
@@ -109,7 +110,7 @@ static int image_source(const struct device_value *value, struct image_config *c
 		if (!qsd->ro && (r == -EACCES || r == -EROFS))
 			error_hint(err, "add ,ro to only read it");
 	}
-	return r ? r : disk_format_below(path, qsd->format, err);
+	return r ? r : disk_chain_check(path, qsd->format, false, err);
 }
 
 static int image_parse(

@@ -2,7 +2,6 @@
 /* disk_format.c - formats of disk images; see disk_format.h. */
 #include "host/disk_format.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -73,8 +72,7 @@ const struct disk_format *disk_format_named(const char *name)
 	return NULL;
 }
 
-/* The file's begin. How many bytes, or -errno. */
-static ssize_t read_head(const char *path, uint8_t *head, size_t size)
+ssize_t disk_format_head(const char *path, uint64_t offset, void *head, size_t size)
 {
 	struct stat st;
 	ssize_t n;
@@ -88,7 +86,7 @@ static ssize_t read_head(const char *path, uint8_t *head, size_t size)
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return -errno;
-	n = pread(fd, head, size, 0);
+	n = pread(fd, head, size, (off_t)offset);
 	n = n < 0 ? -errno : n;
 	close(fd);
 	return n;
@@ -126,7 +124,7 @@ int disk_format_find(const char *path, const char *format, const struct disk_for
 		*out = disk_format_named(format);
 		return *out || strcmp(format, "raw") == 0 ? 0 : unknown(format, err);
 	}
-	n = read_head(path, head, sizeof(head));
+	n = disk_format_head(path, 0, head, sizeof(head));
 	if (n < 0)
 		return error_set(err, (int)n, "%s", strerror((int)-n));
 	begins = disk_format_of(head, (size_t)n);
@@ -134,65 +132,4 @@ int disk_format_find(const char *path, const char *format, const struct disk_for
 		return disagree(path, begins, called, err);
 	*out = begins;
 	return 0;
-}
-
-/* ---- what lies below ---- */
-
-#define QCOW2_EXT_END    0
-#define QCOW2_EXT_FORMAT 0xe2792aca
-#define QED_BELOW        1
-#define QED_NO_PROBE     4
-
-static uint32_t be32_at(const uint8_t *p)
-{
-	uint32_t value;
-
-	memcpy(&value, p, sizeof(value));
-	return be32toh(value);
-}
-
-static uint64_t be64_at(const uint8_t *p)
-{
-	return (uint64_t)be32_at(p) << 32 | be32_at(p + 4);
-}
-
-/* QCOW2's header extensions (docs/interop/qcow2.txt of QEMU's, "Header extensions"). */
-static bool qcow2_says_format(const uint8_t *head, size_t n)
-{
-	size_t at = be32_at(head + 4) >= 3 && n >= 104 ? be32_at(head + 100) : 72;
-
-	while (at <= n && n - at >= 8) {
-		uint32_t type = be32_at(head + at), len = be32_at(head + at + 4);
-
-		if (type == QCOW2_EXT_FORMAT && len)
-			return true;
-		if (type == QCOW2_EXT_END || len > n)
-			return false;
-		at += 8 + (len + 7) / 8 * 8;
-	}
-	return false;
-}
-
-int disk_format_below(const char *path, const struct disk_format *format, struct error *err)
-{
-	uint8_t head[4096];
-	ssize_t n = read_head(path, head, sizeof(head));
-	bool guessed = false;
-
-	if (n < 0)
-		return error_set(err, (int)n, "%s", strerror((int)-n));
-	if (n < 104)
-		return 0; /* none, as its server will say */
-	if (format == &disk_formats[QCOW2])
-		guessed = be64_at(head + 8) && !qcow2_says_format(head, (size_t)n);
-	else if (format == &disk_formats[QCOW])
-		guessed = be64_at(head + 8);
-	else if (format == &disk_formats[QED])
-		guessed = (head[16] & (QED_BELOW | QED_NO_PROBE)) == QED_BELOW;
-	if (!guessed)
-		return 0;
-	error_set(
-		err, -EINVAL, "does not say which format the file has that lies below it, and it is not to be guessed");
-	error_hint(err, "qemu-img rebase -u -b FILE -F FORMAT writes it down");
-	return -EINVAL;
 }

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "core/error.h"
 
@@ -42,10 +43,9 @@ const struct disk_format *disk_format_named(const char *name);
 int disk_format_find(const char *path, const char *format, const struct disk_format **out, struct error *err)
 	__attribute__((warn_unused_result));
 /*
- * Whether the image names a file below it, and does not say of which format that is, so that it would be guessed: -EINVAL
- * with a line in `err`. Else 0.
+ * `size` bytes of the file from `offset` on, fewer where it ends; none where it is no regular file or block device. How many, or
+ * -errno.
  */
-int disk_format_below(const char *path, const struct disk_format *format, struct error *err)
-	__attribute__((warn_unused_result));
+ssize_t disk_format_head(const char *path, uint64_t offset, void *head, size_t size);
 
 #endif

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "host/disk_chain.h"
 #include "host/disk_lock.h"
 #include "host/unix.h"
 
@@ -117,7 +118,10 @@ static int check_free(const struct qsd_config *c, struct error *err)
 		return error_set(err, -errno, "disk '%s': %s", c->path, strerror(errno));
 	r = disk_lock(fd, c->path, c->ro, err);
 	close(fd);
-	return r;
+	if (r || !c->format)
+		return r;
+	r = disk_chain_check(c->path, c->format, true, err);
+	return r ? error_prefix(err, r, "disk") : 0;
 }
 
 int qsd_connect(void *arg, struct error *err)

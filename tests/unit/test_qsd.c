@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "host/disk_format.h"
+#include "host/disk_chain.h"
 #include "host/nbd.h"
 #include "host/qsd.h"
 #include "host/vhost_user.h"
@@ -165,11 +165,72 @@ static void what_lies_below_is_not_guessed(void **state)
 		int r;
 
 		assert_int_equal(shell(all[i].command), 0);
-		r = disk_format_below(at(all[i].file), disk_format_named(all[i].format), &err);
+		r = disk_chain_check(at(all[i].file), disk_format_named(all[i].format), false, &err);
 		assert_int_equal(r, all[i].guessed ? -EINVAL : 0);
 		if (r)
 			assert_non_null(strstr(err.text, "does not say which format"));
 	}
+}
+
+/* All the way down, in one line each that says which file names which. */
+static void chains_are_checked(void **state)
+{
+	static const struct {
+		const char *command, *words, *other;
+		int r;
+	} all[] = {
+		{ "mkdir c && cd c && qemu-img create -q -f raw a.img 8M && qemu-img create -q -f qcow2 -F raw -b "
+		  "a.img b.qcow2 && "
+		  "qemu-img create -q -f qcow2 -F qcow2 -b b.qcow2 c.qcow2 && "
+		  "qemu-img create -q -f qcow2 -F qcow2 -b c/c.qcow2 ../top.qcow2",
+			NULL, NULL, 0 },
+		{ "mv c/a.img c/x.img", "c/b.qcow2' names 'a.img'", "No such file", -ENOENT },
+		{ "mkfifo c/a.img", "c/b.qcow2' names 'a.img'", "neither a file nor a block device", -EINVAL },
+		{ "rm c/a.img && mv c/x.img c/a.img && cp c/a.img c/b.qcow2", "c/c.qcow2' names 'b.qcow2'",
+			"not begin like the QCOW2 image", -EINVAL },
+		{ "rm c/b.qcow2 && cp c/c.qcow2 c/b.qcow2", "c/b.qcow2' names 'b.qcow2'", "below itself", -ELOOP },
+		{ "cd c && qemu-img rebase -u -F qcow2 -b ../top.qcow2 b.qcow2", "c/b.qcow2' names '../top.qcow2'",
+			"below itself", -ELOOP },
+		{ "cd c && qemu-img rebase -u -F qcow2 -b file:d1.qcow2 b.qcow2 && for i in $(seq 1 70); do "
+		  "cp b.qcow2 d.qcow2 && qemu-img rebase -u -F qcow2 -b d$((i+1)).qcow2 d.qcow2 && "
+		  "mv d.qcow2 d$i.qcow2; done",
+			"names 'd", "too many images", -E2BIG },
+		{ "qemu-img rebase -u -F raw -b nbd://localhost/x c/d9.qcow2", NULL, NULL, 0 },
+	};
+
+	if (!has_tools())
+		skip();
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		struct error err = { .status = 0 };
+
+		assert_int_equal(shell(all[i].command), 0);
+		assert_int_equal(disk_chain_check(at("top.qcow2"), disk_format_named("qcow2"), false, &err), all[i].r);
+		if (!all[i].words)
+			continue;
+		if (!strstr(err.text, all[i].words) || !strstr(err.text, all[i].other))
+			fail_msg("%s", err.text);
+	}
+}
+
+/* A file below that somebody writes. */
+static void a_chain_that_is_written(void **state)
+{
+	struct flock whole = { .l_type = F_WRLCK };
+	struct error err = { .status = 0 };
+	int fd;
+
+	if (!has_tools())
+		skip();
+	assert_int_equal(
+		shell("qemu-img create -q -f raw w.img 8M && qemu-img create -q -f qcow2 -F raw -b w.img w.qcow2"), 0);
+	fd = open(at("w.img"), O_RDWR);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &whole), 0);
+	assert_int_equal(disk_chain_check(at("w.qcow2"), disk_format_named("qcow2"), false, &err), 0);
+	assert_int_equal(disk_chain_check(at("w.qcow2"), disk_format_named("qcow2"), true, &err), -EBUSY);
+	assert_non_null(strstr(err.text, "w.qcow2'"));
+	assert_non_null(strstr(err.text, "w.img"));
+	close(fd);
+	assert_int_equal(disk_chain_check(at("w.qcow2"), disk_format_named("qcow2"), true, &err), 0);
 }
 
 /* ---- URIs ---- */
@@ -359,6 +420,8 @@ int main(void)
 		cmocka_unit_test(begin_and_name_have_to_agree),
 		cmocka_unit_test(formats_of_qemu_img),
 		cmocka_unit_test(what_lies_below_is_not_guessed),
+		cmocka_unit_test(chains_are_checked),
+		cmocka_unit_test(a_chain_that_is_written),
 		cmocka_unit_test(uris),
 		cmocka_unit_test(its_words),
 		cmocka_unit_test(it_serves_what_there_is),
