@@ -789,6 +789,7 @@ int main(void)
 		cmocka_unit_test(resets_under_load),
 	};
 
-	alarm(150);
+	if (unit_bound(150))
+		return 1;
 	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -1000,6 +1000,7 @@ int main(void)
 		cmocka_unit_test(hostile_echo),
 	};
 
-	alarm(150);
+	if (unit_bound(150))
+		return 1;
 	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/time.h>
 
 #include <cmocka.h>
 
@@ -23,6 +24,17 @@ static inline int unit_release(void **state)
 {
 	thread_release();
 	return 0;
+}
+
+/*
+ * The program is killed (SIGPROF) when it has used so much of a processor: who goes round for ever does, and who only has to
+ * share the machine with others does not. Who waits for ever is bounded by meson's patience.
+ */
+static inline int unit_bound(time_t seconds)
+{
+	const struct itimerval when = { .it_value = { .tv_sec = seconds } };
+
+	return setitimer(ITIMER_PROF, &when, NULL);
 }
 
 #endif

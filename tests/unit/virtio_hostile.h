@@ -311,7 +311,7 @@ static inline bool hostile_life(struct hostile *h, unsigned life)
 }
 
 /*
- * `rounds` lives of one device; in how many of them it wrote where it must not. An alarm of the test's bounds the time. In
+ * `rounds` lives of one device; in how many of them it wrote where it must not. What bounds the time is unit_bound(). In
  * a quarter of them at least it gets to do something.
  */
 static inline unsigned virtio_hostile(const struct virtio_type *type, const void *config, unsigned rounds,
