@@ -29,29 +29,37 @@ _Static_assert(sizeof(struct kernel_cache_head) == 1152 && sizeof(struct kernel_
  * Two sums in each of four lanes: of the words, and of the first sum after each word, which tells where they were.
  * They find what becomes of files, ranges of zeros or of other data, at the speed of memory.
  */
-typedef uint64_t sum_lanes __attribute__((vector_size(32)));
+typedef uint64_t sum_pair __attribute__((vector_size(16))); /* what every processor's registers hold */
+
+#define SUM_BYTES 32 /* that are added in one step: a word to each lane */
+
+static inline void sum_step(sum_pair a[static 2], sum_pair b[static 2], const uint8_t *p)
+{
+	sum_pair x;
+
+	for (unsigned i = 0; i < 2; i++) {
+		memcpy(&x, p + i * sizeof(x), sizeof(x));
+		a[i] += x;
+		b[i] += a[i];
+	}
+}
 
 static void sum_add(struct kernel_cache_sum *sum, const void *buf, uint64_t len)
 {
+	uint8_t last[SUM_BYTES] = { 0 };
 	const uint8_t *p = buf;
-	uint8_t last[sizeof(sum_lanes)] = { 0 };
-	sum_lanes a, b, x;
+	sum_pair a[2], b[2];
 
-	memcpy(&a, sum->lanes[0], sizeof(a));
-	memcpy(&b, sum->lanes[1], sizeof(b));
-	for (; len >= sizeof(x); p += sizeof(x), len -= sizeof(x)) {
-		memcpy(&x, p, sizeof(x));
-		a += x;
-		b += a;
-	}
+	memcpy(a, sum->lanes[0], sizeof(a));
+	memcpy(b, sum->lanes[1], sizeof(b));
+	for (; len >= SUM_BYTES; p += SUM_BYTES, len -= SUM_BYTES)
+		sum_step(a, b, p);
 	if (len) {
 		memcpy(last, p, len);
-		memcpy(&x, last, sizeof(x));
-		a += x;
-		b += a;
+		sum_step(a, b, last);
 	}
-	memcpy(sum->lanes[0], &a, sizeof(a));
-	memcpy(sum->lanes[1], &b, sizeof(b));
+	memcpy(sum->lanes[0], a, sizeof(a));
+	memcpy(sum->lanes[1], b, sizeof(b));
 }
 
 /* The length is part of it, or zeros at the end were not. */
@@ -182,7 +190,7 @@ static bool is_in_file(const struct kernel_cache_head *head, uint64_t size)
 	for (unsigned i = 0; i < head->nr_pieces; i++) {
 		const struct kernel_cache_piece *piece = &head->pieces[i];
 
-		if (piece->at > size || piece->size > size - piece->at)
+		if (piece->size && (piece->at > size || piece->size > size - piece->at))
 			return false;
 	}
 	return true;
@@ -369,6 +377,18 @@ int kernel_cache_write(struct kernel_cache *cache, const void *buf, uint64_t len
 	if (r)
 		return r;
 	sum_add(&cache->sum, buf, len);
+	cache->head.pieces[cache->head.nr_pieces - 1].size += len;
+	cache->at += len;
+	return 0;
+}
+
+int kernel_cache_zeros(struct kernel_cache *cache, uint64_t len)
+{
+	if (len > KERNEL_CACHE_BYTES - cache->at)
+		return -EFBIG;
+	/* As sum_add() would: each zero adds nothing to the first sum, and so the first sum to the second. */
+	for (unsigned i = 0; i < 4; i++)
+		cache->sum.lanes[1][i] += cache->sum.lanes[0][i] * (len / SUM_BYTES);
 	cache->head.pieces[cache->head.nr_pieces - 1].size += len;
 	cache->at += len;
 	return 0;

@@ -87,6 +87,8 @@ int kernel_cache_create(struct kernel_cache *cache, const struct image *image, u
 int kernel_cache_piece(struct kernel_cache *cache, uint64_t offset) __attribute__((warn_unused_result));
 /* More of this piece; all but its last bytes in multiples of 32. 0 or -errno. */
 int kernel_cache_write(struct kernel_cache *cache, const void *buf, uint64_t len) __attribute__((warn_unused_result));
+/* So many zeros more of this piece, a multiple of 32: no bytes of the disk's. 0 or -errno. */
+int kernel_cache_zeros(struct kernel_cache *cache, uint64_t len) __attribute__((warn_unused_result));
 /* Finishes the file, if the kernel is still what it was, and removes others that are too many. 0 or -errno. */
 int kernel_cache_keep(struct kernel_cache *cache, const struct image *image, const char *format, uint64_t unpacked)
 	__attribute__((warn_unused_result));

@@ -18,7 +18,7 @@ struct unpack {
 	void *library, *state;
 	uint64_t next, end; /* what of the file was not read yet */
 	uint64_t size;
-	bool ended;
+	bool ended, onto_zeros;
 	uint8_t *buf;
 	size_t buf_size;
 	struct memory *big; /* what `buf` is in, where a decoder must see much at once; NULL: malloc()ed */
@@ -220,6 +220,7 @@ int unpack_read(struct unpack *u, void *buf, uint64_t len, struct error *err)
 
 		u->io.out = buf ? buf : away;
 		u->io.out_left = n;
+		u->io.out_is_zero = buf && u->onto_zeros;
 		while (r == 0 && u->io.out_left && !u->ended)
 			r = step(u, err);
 		if (r == 0 && u->io.out_left)
@@ -229,6 +230,11 @@ int unpack_read(struct unpack *u, void *buf, uint64_t len, struct error *err)
 		len -= n;
 	}
 	return 0;
+}
+
+void unpack_onto_zeros(struct unpack *u, bool zeros)
+{
+	u->onto_zeros = zeros;
 }
 
 int unpack_finish(struct unpack *u, struct error *err)
@@ -241,6 +247,7 @@ int unpack_finish(struct unpack *u, struct error *err)
 
 		u->io.out = &more;
 		u->io.out_left = 1;
+		u->io.out_is_zero = false;
 		u->io.total_left = 1;
 		r = step(u, err);
 		if (r == 0 && u->io.out_left == 0)

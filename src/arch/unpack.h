@@ -10,6 +10,7 @@
 #ifndef TRAPLINE_ARCH_UNPACK_H
 #define TRAPLINE_ARCH_UNPACK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "arch/image.h"
@@ -25,6 +26,11 @@ int unpack_open(struct unpack **out, const struct image *image, uint64_t offset,
 	__attribute__((warn_unused_result));
 /* The next `len` bytes to `buf`, or away where that is NULL. 0 or -errno: -ENOEXEC damaged, or it ends before. */
 int unpack_read(struct unpack *u, void *buf, uint64_t len, struct error *err) __attribute__((warn_unused_result));
+/*
+ * What is read from now on goes to memory that is all zeros, or not (as at first). Zeros need not be written to such,
+ * and where they are not, the host need not give it pages.
+ */
+void unpack_onto_zeros(struct unpack *u, bool zeros);
 /* Reads what is left and judges the whole: its checksum, where the format has one, and its size. 0 or -errno. */
 int unpack_finish(struct unpack *u, struct error *err) __attribute__((warn_unused_result));
 void unpack_close(struct unpack *u); /* NULL is fine */

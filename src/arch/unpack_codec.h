@@ -3,6 +3,7 @@
 #ifndef TRAPLINE_ARCH_UNPACK_CODEC_H
 #define TRAPLINE_ARCH_UNPACK_CODEC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,7 @@ struct codec_io {
 	size_t out_left;
 	size_t need;         /* how many bytes the decoder must see at once to go on; at least 1 */
 	uint64_t total_left; /* unpacked bytes that are still to come, out_left included */
+	bool out_is_zero;    /* what is at `out` is all zeros: zeros need not be written there */
 };
 
 enum codec_result { CODEC_MORE, CODEC_END, CODEC_DAMAGED, CODEC_NO_MEMORY };

@@ -293,6 +293,46 @@ static enum codec_result lz4_open(void *state, void *library)
 	return find(library, "LZ4_decompress_safe", &s->decompress) ? CODEC_MORE : CODEC_DAMAGED;
 }
 
+/*
+ * Whether a block holds `whole` zeros and nothing else: as a packer writes that, it is one literal, its repetition at
+ * distance 1, whose length is told in 255s and a rest, and the five literals with which each block ends (lz4's
+ * doc/lz4_Block_format.md). What is written in another way is unpacked, as everything else is.
+ *
+ * A kernel has some MiB of zeros in its .bss. To unpack them is one of the longest parts of a start, and touches memory
+ * that the guest may never want.
+ */
+static bool lz4_is_zeros(const uint8_t *in, size_t packed, size_t whole)
+{
+	static const uint8_t head[] = { 0x1f, 0, 1, 0 }, tail[] = { 0x50, 0, 0, 0, 0, 0 };
+	const size_t least = 1 + 19 + 5; /* the literal, the shortest match that has a rest, the last literals */
+	size_t n, i = 0;
+
+	if (whole < least || packed != sizeof(head) + (whole - least) / 255 + 1 + sizeof(tail))
+		return false;
+	n = (whole - least) / 255;
+	while (i < n && in[sizeof(head) + i] == 255)
+		i++;
+	return i == n && !memcmp(in, head, sizeof(head)) && in[sizeof(head) + n] == (whole - least) % 255 &&
+	       !memcmp(in + sizeof(head) + n + 1, tail, sizeof(tail));
+}
+
+/* A copy to where all is zeros: pages of them are left alone. */
+static void copy_onto_zeros(uint8_t *to, const uint8_t *from, size_t n)
+{
+	static const uint8_t zeros[4096];
+
+	while (n) {
+		size_t piece = sizeof(zeros) - ((uintptr_t)to & (sizeof(zeros) - 1));
+
+		piece = piece < n ? piece : n;
+		if (memcmp(from, zeros, piece) != 0)
+			memcpy(to, from, piece);
+		to += piece;
+		from += piece;
+		n -= piece;
+	}
+}
+
 static enum codec_result lz4_block(struct lz4 *s, struct codec_io *io, uint32_t packed)
 {
 	size_t whole = io->total_left < LZ4_BLOCK ? io->total_left : LZ4_BLOCK;
@@ -303,6 +343,10 @@ static enum codec_result lz4_block(struct lz4 *s, struct codec_io *io, uint32_t 
 		if (!s->memory && memory_new(LZ4_BLOCK, &s->memory))
 			return CODEC_NO_MEMORY;
 		to = s->aside = s->memory->host;
+	}
+	if (to == io->out && io->out_is_zero && lz4_is_zeros(io->in + 4, packed, whole)) {
+		moved(io, io->in_left - 4 - packed, io->out_left - whole);
+		return CODEC_MORE;
 	}
 	n = s->decompress((const char *)io->in + 4, (char *)to, (int)packed, (int)whole);
 	if (n < 0)
@@ -323,7 +367,10 @@ static enum codec_result lz4_step(void *state, struct codec_io *io)
 
 	if (n) {
 		n = n < io->out_left ? n : io->out_left;
-		memcpy(io->out, s->aside + s->aside_at, n);
+		if (io->out_is_zero)
+			copy_onto_zeros(io->out, s->aside + s->aside_at, n);
+		else
+			memcpy(io->out, s->aside + s->aside_at, n);
 		s->aside_at += n;
 		moved(io, io->in_left, io->out_left - n);
 		return CODEC_MORE;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -253,6 +254,7 @@ static void many_blocks(void **state)
 		for (unsigned i = 0; i < 4; i++)
 			expect(&bed, parts[i].gpa, elf + parts[i].offset, parts[i].size);
 		if (format == PACK_LZ4) {
+			bed.config.ram_is_zero = false;
 			cache_up(&cached);
 			sleep(KERNEL_CACHE_AGE + 1);
 			load_cached(&bed, &cached, KERNEL_FROM_FILE_CACHED_NEXT);
@@ -265,6 +267,81 @@ static void many_blocks(void **state)
 		bed_down(&bed);
 	}
 	free(elf);
+}
+
+/* Pages of guest memory that the host has given, of those from `gpa` on. */
+static unsigned resident(struct bed *bed, uint64_t gpa, uint64_t len)
+{
+	unsigned char pages[8192];
+	struct mem_ref ref;
+	unsigned n = 0;
+
+	assert_true(len / 4096 <= sizeof(pages));
+	assert_int_equal(mem_map(&bed->mem, gpa, len, false, &ref), 0);
+	assert_int_equal(mincore(ref.host, len, pages), 0);
+	mem_unmap(&ref);
+	for (uint64_t i = 0; i < len / 4096; i++)
+		n += pages[i] & 1;
+	return n;
+}
+
+/*
+ * A segment of 28 MiB, all zeros but for a byte at its beginning, one in the middle of LZ4's fourth block and `last`, its
+ * last byte: the second and the third block are nothing but zeros.
+ */
+static uint8_t *make_zeros(uint64_t size, uint8_t last)
+{
+	struct boot_file head;
+	uint8_t *elf = calloc(1, 0x1000 + size);
+
+	assert_non_null(elf);
+	boot_file_elf64(&head, GPA);
+	boot_file_ehdr(&head)->e_phnum = 1;
+	*boot_file_phdr(&head, 0) = (Elf64_Phdr){ .p_type = PT_LOAD,
+		.p_offset = 0x1000,
+		.p_vaddr = GPA,
+		.p_paddr = GPA,
+		.p_filesz = size,
+		.p_memsz = size + 0x2000 };
+	memcpy(elf, head.bytes, 64 + sizeof(Elf64_Phdr));
+	elf[0x1000] = 1;
+	elf[26 * MIB + 0x345] = 2;
+	elf[0x1000 + size - 1] = last;
+	return elf;
+}
+
+static void zeros_are_left_alone(void **state)
+{
+	const uint64_t size = 28 * MIB;
+
+	for (uint8_t last = 0; last < 2; last++) {
+		uint8_t *elf = make_zeros(size, last);
+		struct cached cached = { 0 };
+		struct stat st;
+		struct bed bed;
+
+		cache_up(&cached);
+		bed_up(&bed);
+		if (start_packed(&bed, PACK_LZ4, elf, 0x1000 + size, BOOT_AUTO))
+			fail_msg("%s", bed.err.text);
+		assert_int_equal(resident(&bed, GPA + 10 * MIB, 12 * MIB), 0);
+		expect(&bed, GPA, elf + 0x1000, size);
+		sleep(KERNEL_CACHE_AGE + 1);
+		for (unsigned i = 0; i < 3; i++) {
+			assert_int_equal(mem_fill(&bed.mem, MIB, 0x55, RAM - MIB), 0);
+			bed.config.ram_is_zero = false;
+			load_cached(&bed, &cached, i ? KERNEL_FROM_CACHE : KERNEL_FROM_FILE_CACHED_NEXT);
+			expect(&bed, GPA, elf + 0x1000, size);
+			expect(&bed, GPA + size, (const uint8_t[0x2000]){ 0 }, 0x2000);
+			expect(&bed, GPA + size + 0x2000, (const uint8_t *)"UUUU", 4);
+		}
+		assert_int_equal(stat(cached.file, &st), 0);
+		assert_true((uint64_t)st.st_size < (last ? 29 : 27) * MIB);
+		assert_true((uint64_t)st.st_size > (last ? 28 : 26) * MIB);
+		bed_down(&bed);
+		cache_down(&cached);
+		free(elf);
+	}
 }
 
 static void from_the_cache(void **state)
@@ -504,6 +581,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_format),
 		cmocka_unit_test(many_blocks),
+		cmocka_unit_test(zeros_are_left_alone),
 		cmocka_unit_test(from_the_cache),
 		cmocka_unit_test(ways),
 		cmocka_unit_test(of_32_bits),

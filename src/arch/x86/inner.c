@@ -79,7 +79,7 @@ static void sort(const struct elf *elf, uint8_t order[static ELF_SEGMENTS])
 	}
 }
 
-/* Its segments are the cache's pieces. */
+/* Its segments are the cache's pieces, but for zeros at their ends. */
 static bool is_cached(const struct inner *inner)
 {
 	const struct kernel_cache_head *head = &inner->cache.head;
@@ -89,7 +89,7 @@ static bool is_cached(const struct inner *inner)
 	for (unsigned i = 0; i < inner->elf.nr_segments; i++) {
 		const struct kernel_segment *segment = &inner->elf.segments[inner->order[i]];
 
-		if (head->pieces[1 + i].offset != segment->offset || head->pieces[1 + i].size != segment->file_size)
+		if (head->pieces[1 + i].offset != segment->offset || head->pieces[1 + i].size > segment->file_size)
 			return false;
 	}
 	return true;
@@ -215,6 +215,12 @@ static int unpack_at(struct inner *inner, uint64_t offset, void *buf, uint64_t l
 	return r;
 }
 
+/* How many of the segment's bytes are loaded from where they come from; what the cache leaves out are zeros. */
+static uint64_t stored(const struct inner *inner, unsigned i)
+{
+	return inner->stream ? inner->elf.segments[inner->order[i]].file_size : inner->cache.head.pieces[1 + i].size;
+}
+
 /* The bytes of the segment that is number `i` in the order of the bytes. */
 static int load_segment(struct inner *inner, unsigned i, struct mem *mem, struct error *err)
 {
@@ -237,13 +243,14 @@ static int load_segment(struct inner *inner, unsigned i, struct mem *mem, struct
 	return r;
 }
 
-static int clear_rest(
-	const struct inner *inner, const struct kernel_segment *segment, struct mem *mem, struct error *err)
+static int clear_rest(const struct inner *inner, unsigned i, struct mem *mem, struct error *err)
 {
-	int r = mem_fill(mem, segment->gpa + segment->file_size, 0, segment->mem_size - segment->file_size);
+	const struct kernel_segment *segment = &inner->elf.segments[inner->order[i]];
+	uint64_t loaded = stored(inner, i);
+	int r = mem_fill(mem, segment->gpa + loaded, 0, segment->mem_size - loaded);
 
 	return r ? image_error(inner->source.image, err, r, "the guest has no RAM at 0x%llx",
-			   (unsigned long long)(segment->gpa + segment->file_size))
+			   (unsigned long long)(segment->gpa + loaded))
 		 : 0;
 }
 
@@ -273,12 +280,12 @@ int inner_load(struct inner *inner, struct kernel *kernel, struct mem *mem, bool
 {
 	int r = 0;
 
+	if (inner->stream)
+		unpack_onto_zeros(inner->stream, ram_is_zero);
 	for (unsigned i = 0; r == 0 && i < inner->elf.nr_segments; i++) {
-		const struct kernel_segment *segment = &inner->elf.segments[inner->order[i]];
-
 		r = load_segment(inner, i, mem, err);
-		if (r == 0 && !ram_is_zero && segment->mem_size > segment->file_size)
-			r = clear_rest(inner, segment, mem, err);
+		if (r == 0 && !ram_is_zero)
+			r = clear_rest(inner, i, mem, err);
 	}
 	if (r == 0 && inner->stream)
 		r = unpack_finish(inner->stream, err);
@@ -291,11 +298,17 @@ int inner_load(struct inner *inner, struct kernel *kernel, struct mem *mem, bool
 	return kernel_choose_elf(kernel, &inner->elf, &inner->source, err);
 }
 
+static bool is_zeros(const uint8_t *buf, uint64_t len)
+{
+	return buf[0] == 0 && !memcmp(buf, buf + 1, len - 1);
+}
+
 static int save_segment(struct inner *inner, unsigned i, struct kernel_cache *cache, uint8_t *buf, const bool *stop)
 {
 	const struct kernel_segment *segment = &inner->elf.segments[inner->order[i]];
 	int r = kernel_cache_piece(cache, segment->offset);
 	struct error err = { 0 };
+	uint64_t zeros = 0; /* read, but not written: nor will those be with which it ends */
 
 	for (uint64_t at = 0; r == 0 && at < segment->file_size;) {
 		uint64_t n = segment->file_size - at;
@@ -304,8 +317,14 @@ static int save_segment(struct inner *inner, unsigned i, struct kernel_cache *ca
 		if (__atomic_load_n(stop, __ATOMIC_RELAXED))
 			return -ECANCELED;
 		r = unpack_at(inner, segment->offset + at, buf, n, &err);
-		r = r ? r : kernel_cache_write(cache, buf, n);
 		at += n;
+		if (r == 0 && is_zeros(buf, n)) {
+			zeros += n;
+			continue;
+		}
+		r = r ? r : kernel_cache_zeros(cache, zeros);
+		r = r ? r : kernel_cache_write(cache, buf, n);
+		zeros = 0;
 	}
 	return r;
 }
