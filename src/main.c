@@ -10,6 +10,7 @@
 #include "core/say.h"
 #include "core/thread.h"
 #include "core/word.h"
+#include "host/lost.h"
 
 static const struct command commands[] = {
 	{ "run", "run a guest", cmd_run },
@@ -84,6 +85,7 @@ int main(int argc, char **argv)
 	int status;
 
 	fill_standard_streams();
+	lost_memory_ends();
 	thread_small();
 	thread_adopt();
 	status = dispatch(argc, argv, &err);

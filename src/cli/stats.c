@@ -100,10 +100,15 @@ static void add_queues(json_t *array, struct device *dev)
 {
 	const struct virtio *v = virtio_of(dev);
 
-	for (unsigned i = 0; v && i < v->nr_queues; i++)
+	for (unsigned i = 0; v && i < v->nr_queues; i++) {
+		const struct virtio_queue *vq = v->queues[i];
+
 		json_array_append_new(
-			array, json_pack("{s:s, s:i, s:o, s:o}", "device", dev->name, "queue", (int)i, "kicks",
-				       number(v->queues[i]->kicks), "interrupts", number(v->queues[i]->interrupts)));
+			array, json_pack("{s:s, s:i, s:o, s:o, s:o, s:o}", "device", dev->name, "queue", (int)i,
+				       "kicks", number(vq->kicks), "interrupts", number(vq->interrupts), "requests",
+				       number(__atomic_load_n(&vq->q.taken, __ATOMIC_RELAXED)), "broken",
+				       number(__atomic_load_n(&vq->q.faults, __ATOMIC_RELAXED))));
+	}
 }
 
 static json_t *queues_json(const struct machine *m)
@@ -132,10 +137,12 @@ static json_t *counts_json(const struct machine *m)
 		struct virtio *v = virtio_of(dev);
 		json_t *object;
 
-		if (!v || !v->type->counts)
+		if (!v)
 			continue;
 		object = json_object();
-		v->type->counts(v, add_count, object);
+		add_count(object, "resets", __atomic_load_n(&v->resets, __ATOMIC_RELAXED));
+		if (v->type->counts)
+			v->type->counts(v, add_count, object);
 		json_object_set_new(all, dev->name, object);
 	}
 	return all;

@@ -20,15 +20,20 @@
 static struct termios crash_saved;
 static volatile sig_atomic_t crash_fd = -1;
 
-/* What kills by default and can be caught: crashes, and what somebody may send. */
-static const int deadly[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP, SIGQUIT, SIGXCPU, SIGALRM,
-	SIGVTALRM, SIGPROF, SIGUSR1, SIGUSR2 };
+/* What kills by default and can be caught: crashes (but SIGBUS: host/lost.c), and what somebody may send. */
+static const int deadly[] = { SIGSEGV, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP, SIGQUIT, SIGXCPU, SIGALRM, SIGVTALRM,
+	SIGPROF, SIGUSR1, SIGUSR2 };
 _Static_assert(sizeof(deadly) / sizeof(deadly[0]) == TTY_DEADLY, "room for what each did before");
 
-static void restore_and_die(int sig)
+void tty_crash(void)
 {
 	if (crash_fd >= 0)
 		tcsetattr(crash_fd, TCSANOW, &crash_saved);
+}
+
+static void restore_and_die(int sig)
+{
+	tty_crash();
 	/* SA_RESETHAND: now the default action, with the core dump that it brings. */
 	raise(sig);
 }

@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include <termios.h>
 
-#define TTY_DEADLY 14
+#define TTY_DEADLY 13
 
 /* What the keys after Ctrl-A ask for; what only tty.c knows of (help, Ctrl-A itself) is not told. */
 enum tty_action {
@@ -53,6 +53,7 @@ bool tty_in_background(int fd);
  */
 void tty_raw(struct tty *tty, int fd);
 void tty_restore(struct tty *tty);
+void tty_crash(void); /* for handlers of signals: the terminal as it was, if one is raw */
 
 /* Words of ours to the user, in lines of their own on standard error; never waits. */
 void tty_say(const struct tty *tty, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

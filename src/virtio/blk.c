@@ -37,9 +37,10 @@ struct blk_queue {
 	struct disk_lane lane;
 	/* The worker's own. */
 	unsigned under_way;
-	bool leaving; /* quiet as soon as nothing is under way */
-	bool halting; /* likewise paused */
-	bool full;    /* not all was taken, for what is under way is enough */
+	bool leaving;    /* quiet as soon as nothing is under way */
+	bool halting;    /* likewise paused */
+	bool full;       /* not all was taken, for what is under way is enough */
+	uint64_t errors; /* atomic: requests that did not end well */
 };
 
 struct blk {
@@ -105,6 +106,8 @@ static void finish(struct blk_request *request, int result)
 {
 	struct blk_queue *bq = request->queue;
 
+	if (result)
+		__atomic_fetch_add(&bq->errors, 1, __ATOMIC_RELAXED);
 	blk_answer(request->chain, result ? 0 : request->data_in, status_of(result));
 	free(request);
 	bq->under_way--;
@@ -524,6 +527,16 @@ static int blk_create(struct vm *vm, const char *name, const void *config, struc
 	return 0;
 }
 
+static void blk_counts(struct virtio *v, virtio_count_fn *one, void *arg)
+{
+	const struct blk *blk = container_of(v, struct blk, v);
+	uint64_t errors = 0;
+
+	for (unsigned i = 0; i < v->nr_queues; i++)
+		errors += __atomic_load_n(&blk->queues[i].errors, __ATOMIC_RELAXED);
+	one(arg, "errors", errors);
+}
+
 const struct virtio_type virtio_blk_type = {
 	.name = "blk",
 	.id = VIRTIO_ID_BLOCK,
@@ -536,4 +549,5 @@ const struct virtio_type virtio_blk_type = {
 	.quiesce = blk_quiesce,
 	.pause = blk_pause,
 	.reset = blk_reset,
+	.counts = blk_counts,
 };

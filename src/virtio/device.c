@@ -203,6 +203,7 @@ static void serve_from_now(struct virtio_queue *vq)
 static void finish_reset(struct virtio *v)
 {
 	v->resetting = false;
+	__atomic_fetch_add(&v->resets, 1, __ATOMIC_RELAXED);
 	if (v->type->reset)
 		v->type->reset(v);
 	field_reset(virtio_state_fields, &v->state);

@@ -337,6 +337,8 @@ int virtq_pop(struct virtq *q, struct virtq_chain **out)
 	}
 	__atomic_fetch_add(&q->owed, s->slots, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&q->in_flight, 1, __ATOMIC_RELAXED);
+	/* One thread pops. */
+	__atomic_store_n(&q->taken, q->taken + 1, __ATOMIC_RELAXED);
 	if (q->packed)
 		packed_advance(q, &state->avail, &state->avail_wrap, s->slots);
 	else
@@ -391,6 +393,7 @@ void virtq_unpop(struct virtq_chain *chain)
 	struct virtq *q = chain->queue;
 	struct virtq_state *state = q->state;
 
+	__atomic_store_n(&q->taken, q->taken - 1, __ATOMIC_RELAXED);
 	if (chain->generation == q->generation) {
 		__atomic_fetch_sub(&q->owed, chain->slots, __ATOMIC_RELAXED);
 		if (!q->packed) {

@@ -42,6 +42,7 @@ struct virtq {
 	bool paused;                      /* atomic: see virtq_pause() */
 	bool broken;        /* atomic: the driver broke a rule; nothing is taken any more until virtq_stop() */
 	uint64_t faults;    /* atomic: how often, over all lives */
+	uint64_t taken;     /* atomic: chains, over all lives */
 	unsigned in_flight; /* atomic: chains that were taken and neither pushed nor dropped */
 	/* Called when the queue breaks, from whatever thread finds it, and for used buffers that the driver wants told. */
 	void (*fault)(void *arg);

@@ -5,15 +5,18 @@
 #include <stdlib.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/host_options.h"
 #include "core/backing.h"
 #include "core/status.h"
+#include "host/lost.h"
 
 #define SIZE (4ULL << 20)
 
@@ -182,6 +185,49 @@ static void a_file_is_shared_as_it_is(void **state)
 }
 
 /* Few hosts have huge pages to give; then it is told how many are missing, and nothing stays. */
+/* Somebody cuts the file short: the first who touches what is gone says so, and a status tells it. */
+static void a_file_that_is_cut_short(void **state)
+{
+	const struct backing_config c = { .file = path };
+	struct backing b = { 0 };
+	char text[512] = "";
+	int words[2], status;
+	struct error err;
+	ssize_t n;
+	pid_t pid;
+
+	assert_int_equal(backing_new(&c, SIZE, &b, &err), 0);
+	assert_int_equal(truncate(path, 4096), 0);
+	assert_int_equal(pipe(words), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		dup2(words[1], STDERR_FILENO);
+		lost_memory_ends();
+		*(volatile uint8_t *)b.memory->host = 1;
+		*((volatile uint8_t *)b.memory->host + 8192) = 1;
+		_exit(77);
+	}
+	close(words[1]);
+	n = read(words[0], text, sizeof(text) - 1);
+	assert_true(n > 0);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == STATUS_HOST);
+	assert_int_equal(strncmp(text, "trapline: memory was lost (SIGBUS)", 34), 0);
+	assert_ptr_equal(strchr(text, '\n'), text + n - 1);
+	close(words[0]);
+	memory_put(b.memory);
+	/* One that somebody sends kills as ever. */
+	pid = fork();
+	if (pid == 0) {
+		lost_memory_ends();
+		raise(SIGBUS);
+		_exit(77);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+}
+
 static void huge_pages_are_shared(void **state)
 {
 	struct backing_config config = { .huge = true, .huge_page = 2 << 20, .shared = true };
@@ -228,6 +274,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_later_failure_removes_the_new_file, set_up, tear_down),
 		cmocka_unit_test(memory_that_others_map),
 		cmocka_unit_test_setup_teardown(a_file_is_shared_as_it_is, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_file_that_is_cut_short, set_up, tear_down),
 		cmocka_unit_test(huge_pages_are_shared),
 		cmocka_unit_test(words_for_a_dry_run),
 	};

@@ -899,6 +899,11 @@ static void test_device_held_up(void **state)
 	reset_queue(bed, 0);
 	for (unsigned i = held; i < n; i++)
 		assert_int_equal(get(bed, &tx), 0);
+	/* Each is counted once, also the one that was put back; and all of it was one life. */
+	assert_int_equal(bed->v->queues[1]->q.taken, n);
+	assert_int_equal(bed->v->resets, 0);
+	virtio_stop(bed->v);
+	assert_int_equal(bed->v->resets, 1);
 	bed_free(bed);
 }
 
