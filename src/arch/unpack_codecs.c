@@ -316,21 +316,24 @@ static bool lz4_is_zeros(const uint8_t *in, size_t packed, size_t whole)
 	       !memcmp(in + sizeof(head) + n + 1, tail, sizeof(tail));
 }
 
-/* A copy to where all is zeros: pages of them are left alone. */
+/* A copy to where all is zeros: pages of them are left alone, and the others go in as few pieces as they can. */
 static void copy_onto_zeros(uint8_t *to, const uint8_t *from, size_t n)
 {
-	static const uint8_t zeros[4096];
+	size_t at = 0, run = 0; /* the bytes before `at` that are still to be copied */
 
-	while (n) {
-		size_t piece = sizeof(zeros) - ((uintptr_t)to & (sizeof(zeros) - 1));
+	while (at < n) {
+		size_t piece = 4096 - ((uintptr_t)(to + at) & 4095);
 
-		piece = piece < n ? piece : n;
-		if (memcmp(from, zeros, piece) != 0)
-			memcpy(to, from, piece);
-		to += piece;
-		from += piece;
-		n -= piece;
+		piece = piece < n - at ? piece : n - at;
+		if (mem_is_zero(from + at, piece)) {
+			memcpy(to + at - run, from + at - run, run);
+			run = 0;
+		} else {
+			run += piece;
+		}
+		at += piece;
 	}
+	memcpy(to + n - run, from + n - run, run);
 }
 
 static enum codec_result lz4_block(struct lz4 *s, struct codec_io *io, uint32_t packed)

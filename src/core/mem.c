@@ -287,6 +287,28 @@ void mem_unmap(struct mem_ref *ref)
 	*ref = (struct mem_ref){ 0 };
 }
 
+bool mem_is_zero(const void *buf, size_t len)
+{
+	const uint8_t *p = buf;
+
+	while (len >= 128) {
+		uint64_t words[16], any = 0;
+
+		memcpy(words, p, sizeof(words));
+		for (unsigned i = 0; i < 16; i++)
+			any |= words[i];
+		if (any)
+			return false;
+		p += sizeof(words);
+		len -= sizeof(words);
+	}
+	while (len && !*p) {
+		p++;
+		len--;
+	}
+	return len == 0;
+}
+
 static void memory_release(struct memory *mem)
 {
 	munmap(mem->host, mem->size);

@@ -86,6 +86,9 @@ void mem_unmap(struct mem_ref *ref);
 /* Guest RAM's place in the host: where it has a huge page, so has the host. */
 #define MEMORY_ALIGN (2ULL << 20)
 
+/* Whether it is. Looks no further than the first that is not, and not a library that is not in memory yet. */
+bool mem_is_zero(const void *buf, size_t len);
+
 /*
  * Anonymous host memory for guest RAM: 2 MiB aligned, no page touched, no swap reserved, THP wanted.
  * 0 or -errno; the caller owns one reference.

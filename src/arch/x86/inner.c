@@ -298,11 +298,6 @@ int inner_load(struct inner *inner, struct kernel *kernel, struct mem *mem, bool
 	return kernel_choose_elf(kernel, &inner->elf, &inner->source, err);
 }
 
-static bool is_zeros(const uint8_t *buf, uint64_t len)
-{
-	return buf[0] == 0 && !memcmp(buf, buf + 1, len - 1);
-}
-
 static int save_segment(struct inner *inner, unsigned i, struct kernel_cache *cache, uint8_t *buf, const bool *stop)
 {
 	const struct kernel_segment *segment = &inner->elf.segments[inner->order[i]];
@@ -318,7 +313,7 @@ static int save_segment(struct inner *inner, unsigned i, struct kernel_cache *ca
 			return -ECANCELED;
 		r = unpack_at(inner, segment->offset + at, buf, n, &err);
 		at += n;
-		if (r == 0 && is_zeros(buf, n)) {
+		if (r == 0 && mem_is_zero(buf, n)) {
 			zeros += n;
 			continue;
 		}

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdlib.h>
 
 #include "arch/x86/inner.h"
@@ -13,6 +14,7 @@
 struct keeper {
 	pthread_t thread;
 	bool stop;
+	sem_t over;           /* nobody needs the thread any more */
 	struct kernel kernel; /* a copy: the machine's changes with each reset. The open file is the machine's. */
 };
 
@@ -34,6 +36,9 @@ static void *keep(void *arg)
 	kernel_cache_close(&cache);
 	/* The first decoder's buffers are gone as mappings; by then the allocator takes such sizes from the heap. */
 	malloc_trim(0);
+	/* To end a thread glibc touches 150 KiB of itself, which stay resident: it waits for the guest's end instead. */
+	while (sem_wait(&keeper->over) && errno == EINTR)
+		;
 	return NULL;
 }
 
@@ -47,8 +52,10 @@ struct keeper *keeper_start(const struct kernel *kernel)
 	if (!keeper)
 		return NULL;
 	keeper->kernel = *kernel;
+	sem_init(&keeper->over, 0, 0);
 	if (thread_start(&keeper->thread, "kernel-cache", keep, keeper) == 0)
 		return keeper;
+	sem_destroy(&keeper->over);
 	free(keeper);
 	return NULL;
 }
@@ -62,6 +69,8 @@ void keeper_stop(struct keeper *keeper)
 	__atomic_store_n(&keeper->stop, true, __ATOMIC_RELAXED);
 	/* Or it may have to wait for its turn on a busy host, and we for it. */
 	(void)pthread_setschedparam(keeper->thread, SCHED_OTHER, &none);
+	sem_post(&keeper->over);
 	pthread_join(keeper->thread, NULL);
+	sem_destroy(&keeper->over);
 	free(keeper);
 }
