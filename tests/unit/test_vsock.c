@@ -830,12 +830,22 @@ static void device_with(uint64_t features)
 	bed_free(bed);
 }
 
+static bool is_quiet(struct bed *bed, unsigned index)
+{
+	bool quiet;
+
+	pthread_mutex_lock(&bed->dev.lock);
+	quiet = bed->v->queues[index]->quiet;
+	pthread_mutex_unlock(&bed->dev.lock);
+	return quiet;
+}
+
 static void reset_queue(struct bed *bed, unsigned index)
 {
 	pthread_mutex_lock(&bed->dev.lock);
 	virtio_reset_queue(bed->v, index);
 	pthread_mutex_unlock(&bed->dev.lock);
-	for (unsigned i = 0; i < 10000 && !__atomic_load_n(&bed->v->queues[index]->quiet, __ATOMIC_ACQUIRE); i++) {
+	for (unsigned i = 0; i < 10000 && !is_quiet(bed, index); i++) {
 		usleep(1000);
 		settle(bed);
 	}
