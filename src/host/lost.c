@@ -15,8 +15,8 @@
 
 static const char words[] =
 	"trapline: memory was lost (SIGBUS): a file behind the guest's RAM was cut short by somebody, or the host has "
-	"no page "
-	"for it; leave the file alone that --mem-file names or vhost-user programs have, and its file system room\n";
+	"no page for it; leave the file alone that --mem-file names or vhost-user programs have, and its file system "
+	"room\n";
 
 static void lost(int sig, siginfo_t *info, void *context)
 {

@@ -16,8 +16,8 @@
 #include "virtio/virtio.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <linux/virtio_ring.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>

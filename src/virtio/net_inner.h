@@ -22,11 +22,11 @@ struct net_filter {
 	uint8_t vlans[NET_VLANS / 8];
 };
 
-/* Receive and transmit queue, which one thread serves. What has no other mark is that thread's. */
 /* Turns with as many bytes, one after the other, are a transfer. */
 #define NET_BULK_BYTES 1024
 #define NET_BULK_TURNS 8
 
+/* Receive and transmit queue, which one thread serves. What has no other mark is that thread's. */
 struct net_pair {
 	struct net *net;
 	unsigned index;
