@@ -21,7 +21,7 @@ import inner
 KERNEL, INITRD = "/bench/kernel", "/bench/initrd"
 COLD, WARM = "/tmp/cold", "/tmp/warm"
 MIB = 256
-PATIENCE = 150  # seconds of processor time in which an inner machine has to say something; a boot takes up to 40
+PATIENCE = 80  # seconds of processor time in which an inner machine has to say something; a boot takes up to 40
 
 # The kernel's self-tests of its ciphers take longer than all else, and would hide what a monitor does.
 COMMON = "console=ttyS0 cryptomgr.notests nokaslr panic=-1"
@@ -67,11 +67,16 @@ REASONS = {0: "unknown", 2: "ports", 5: "halt", 6: "memory", 8: "shutdown", 10: 
 
 
 class Plan:
-    """What one monitor boots, in this order, each once for its time and once more for its exits."""
+    """What one inner machine boots: once while exits are counted, which also warms what can be warm, and once for its time.
 
-    def __init__(self, monitor, cases):
+    Each has a machine of its own, for now and then one gets nowhere (see Runner.run), the sooner the more it has to do.
+    """
+
+    def __init__(self, monitor, row, log, command):
         self.monitor = monitor
-        self.cases = cases  # (row, log, command)
+        self.key = (row, log)
+        self.command = command
+        self.name = "-".join((monitor, row, log))
 
 
 def our_defaults(program, kernel):
@@ -86,10 +91,7 @@ def our_defaults(program, kernel):
 def plans(defaults, monitors):
     made = []
     for monitor in monitors:
-        cases = []
-        for row in ROWS:
-            if row not in OWN_ROWS[monitor == "trapline"]:
-                continue
+        for row in OWN_ROWS[monitor == "trapline"]:
             for log, word in LOGS.items():
                 words = " ".join(text for text in (COMMON, word) if text)
                 if monitor == "trapline":
@@ -98,8 +100,7 @@ def plans(defaults, monitors):
                 else:
                     words = defaults + " " + words if row == "shared" else words
                     command = QEMU + list(PEERS[monitor]) + ["-kernel", KERNEL, "-initrd", INITRD, "-append", words]
-                cases.append((row, log, command))
-        made.append(Plan(monitor, cases))
+                made.append(Plan(monitor, row, log, command))
     return made
 
 
@@ -111,31 +112,25 @@ def fill_cache(command):
 
 
 def script(plan, attempt):
-    """What the inner machine runs: each boot counted, which also warms what can be warm, then timed without that.
-
-    Histograms are made anew for each boot that is counted. A further attempt begins a little later.
-    """
+    """What the inner machine runs. A further attempt begins a little later."""
     lines = ["usleep %d" % (700 * attempt)] if attempt else []
-    if plan.monitor == "trapline":
-        lines += fill_cache(plan.cases[0][2])
+    if plan.key[0] == "warm":
+        lines += fill_cache(plan.command)
     lines += ["mount -t debugfs debugfs /sys/kernel/debug", "mount -t tracefs tracefs %s 2>/dev/null" % TRACING,
-             "hist() {"]
+              "hist() {"]
     for event, keys in HISTOGRAMS:
         lines.append("echo \"$1hist:keys=%s:size=16384\" >%s/events/kvm/%s/trigger" % (keys, TRACING, event))
     lines.append("}")
     counters = "".join(" -c %s/events/kvm/%s/hist" % (TRACING, event) for event, _ in HISTOGRAMS)
     counters += "".join(" -c /sys/kernel/debug/kvm/" + name for name in SUMS)
-    for row, log, command in plan.cases:
-        cache = ("export XDG_CACHE_HOME=" + WARM if row == "warm" else
-                 "rm -rf %s; mkdir %s; export XDG_CACHE_HOME=%s" % (COLD, COLD, COLD))
-        words = " ".join(shlex.quote(word) for word in command)
-        counted = words
-        if plan.monitor == "trapline":
-            counted += " --stats /tmp/stats"
-        lines += [cache, "echo; echo '@count %s %s'; hist ''" % (row, log), "stopwatch%s %s </dev/null" % (counters, counted),
-                  "hist '!'", "[ ! -e /tmp/stats ] || { sed 's/^/@stats /' /tmp/stats; rm /tmp/stats; }",
-                  cache, "echo '@time %s %s'" % (row, log), "stopwatch %s </dev/null" % words]
-    return "\n".join(lines + ["echo @done"]) + "\n"
+    cache = ("export XDG_CACHE_HOME=" + WARM if plan.key[0] == "warm" else
+             "rm -rf %s; mkdir %s; export XDG_CACHE_HOME=%s" % (COLD, COLD, COLD))
+    words = " ".join(shlex.quote(word) for word in plan.command)
+    stats = " --stats /tmp/stats" if plan.monitor == "trapline" else ""
+    lines += [cache, "echo; echo @count; hist ''", "stopwatch%s %s%s </dev/null" % (counters, words, stats), "hist '!'",
+              "[ ! -e /tmp/stats ] || sed 's/^/@stats /' /tmp/stats",
+              cache, "echo @time", "stopwatch %s </dev/null" % words, "echo @done"]
+    return "\n".join(lines) + "\n"
 
 
 def files_for(bench, plan, initrd, kernel):
@@ -206,39 +201,36 @@ class Counts:
 
 
 def parse(plan, text):
-    """{(row, log): {"seconds", "init": Counts, "end": Counts, "stats"}} from what the inner machine printed."""
-    results, entry, kind = {}, None, None
-    counts = []  # which writes are posted is known when a boot has ended
+    """{"seconds", "init": Counts, "end": Counts, "stats"} from what the inner machine printed."""
+    result, kind = {"init": Counts(), "end": Counts(), "kvm": {}, "stats": ""}, None
+    counts = []  # which writes are posted is known when the boot has ended
     if "\n@unfilled" in text:
         raise ui.Failure("a boot of the kernel did not leave it in trapline's cache")
     if "\n@done" not in text:
         raise ui.Failure("%s: the inner machine did not finish; its last words: %s"
-                         % (plan.monitor, " | ".join(text.strip().splitlines()[-3:])))
+                         % (plan.name, " | ".join(text.strip().splitlines()[-3:])))
     for line in text.splitlines():
         word, _, rest = line.partition(" ")
         if word in ("@time", "@count"):
             kind = word
-            entry = results.setdefault(tuple(rest.split()), {"init": Counts(), "end": Counts(), "kvm": {}, "stats": ""})
         elif word == "@mark" and kind == "@time":
-            entry["seconds"] = int(rest.split()[0]) / 1e9
-            entry["bytes"] = int(rest.split()[1])
+            result["seconds"] = int(rest.split()[0]) / 1e9
+            result["bytes"] = int(rest.split()[1])
         elif word == "@end" and kind == "@time":
-            entry["ended"] = rest
+            result["ended"] = rest
         elif word in ("@at-mark", "@at-end") and "hitcount" in rest:
-            counts.append((entry["init" if word == "@at-mark" else "end"], entry, rest))
+            counts.append((result["init" if word == "@at-mark" else "end"], rest))
         elif word == "@at-mark":
             name, value = rest.split()
-            entry["kvm"][name] = int(value)
+            result["kvm"][name] = int(value)
         elif word == "@stats":
-            entry["stats"] += rest
-    for (row, log), result in results.items():
-        if "seconds" not in result:
-            raise ui.Failure("%s, %s, %s: the guest never reached its init; see the inner machine's log"
-                             % (plan.monitor, row, log))
-        result["stats"] = json.loads(result["stats"]) if result["stats"] else None
-    for count, boot, line in counts:
-        count.add(line, posted_ports(boot["stats"]))
-    return results
+            result["stats"] += rest
+    if "seconds" not in result:
+        raise ui.Failure("%s: the guest never reached its init; see the inner machine's log" % plan.name)
+    result["stats"] = json.loads(result["stats"]) if result["stats"] else None
+    for count, line in counts:
+        count.add(line, posted_ports(result["stats"]))
+    return result
 
 
 # What is told
@@ -317,15 +309,20 @@ def measure(bench, monitors, again):
     kernel = cache.kernel("cloud")
     made = plans(our_defaults(bench.program("trapline"), kernel.image), monitors)
     initrd = make_initrd(bench, cache, folder)
-    work = [inner.Work(plan.monitor, lambda attempt, plan=plan: script(plan, attempt), files_for(bench, plan, initrd, kernel.image),
-                       2 * len(plan.cases), ("@done", "@unfilled")) for plan in made]
-    work += [item._replace(name=item.name + "-again") for item in work if again and item.name == "trapline"]
+    work = [inner.Work(plan.name, lambda attempt, plan=plan: script(plan, attempt),
+                       files_for(bench, plan, initrd, kernel.image), 2, ("@done", "@unfilled")) for plan in made]
+    work += [item._replace(name=item.name + "-again") for plan, item in zip(made, work)
+             if again and plan.monitor == "trapline"]
     # The longest first.
     runner = inner.Runner(cache, folder, "boots", PATIENCE)
-    texts = runner.go(sorted(work, key=lambda item: item.name != "qemu-microvm"))
-    results = {plan.monitor: parse(plan, texts[plan.monitor]) for plan in made}
+    texts = runner.go(sorted(work, key=lambda item: not item.name.startswith("qemu-microvm")))
+
+    def parsed(monitor, suffix=""):
+        return {plan.key: parse(plan, texts[plan.name + suffix]) for plan in made if plan.monitor == monitor}
+
+    results = {monitor: parsed(monitor) for monitor in monitors}
     trouble = accounted(results)
-    if again and as_json({"": parse(made[0], texts["trapline-again"])}) != as_json({"": results["trapline"]}):
+    if again and as_json({"": parsed("trapline", "-again")}) != as_json({"": results["trapline"]}):
         trouble.append("the same boots, run twice, differ")
     bench.data.update(kernel=kernel.package, mib=MIB, common=COMMON, monitors=as_json(results), trouble=trouble,
                       stuck=runner.stuck)
