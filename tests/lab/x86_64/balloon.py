@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
-The kernel's own driver reports free pages, which leave trapline's process; keys blow the balloon up to half the guest's memory
-and back; a guest that runs out of memory takes pages out of it.
+The kernel's own driver reports free pages, which leave the host's memory, also where that is a file's; keys blow the balloon
+up to half the guest's memory and back; a guest that runs out of memory takes pages out of it.
 """
 
 import time
@@ -10,6 +10,7 @@ CASES = {
     "pci": {"transport": "pci", "driver": "virtio_pci"},
     "mmio": {"transport": "mmio", "driver": "virtio_mmio"},
     "mmio-legacy": {"transport": "mmio-legacy", "driver": "virtio_mmio"},
+    "shared": {"transport": "pci", "driver": "virtio_pci", "file": "/tmp/balloon-ram"},
 }
 TIMEOUT = 600
 
@@ -64,18 +65,24 @@ def until(limit, true):
     return true()
 
 
-def test(t, transport, driver):
+def test(t, transport, driver, file=None):
     guest = t.boot(SCRIPT % {"driver": driver, "mib": MIB, "file": FILE, "half": HALF, "large": LARGE},
-                   options=["--balloon=transport=%s" % transport], modules="cloud", memory=str(MIB))
+                   options=["--balloon=transport=%s" % transport] + (["--mem-file", file] if file else []),
+                   modules="cloud", memory=str(MIB))
+
+    def holds():
+        """MiB of the host's memory that are the guest's."""
+        return int(t.sh("du -k " + file).split()[0]) / 1024 if file else guest.memory()
+
     features = guest.fact("features", 90)
     t.equal("STATS_VQ, DEFLATE_ON_OOM, REPORTING taken", features[1] + features[2] + features[5], "111")
     t.equal("what it wrote", guest.fact("filled", 60), str(FILE << 20))
-    full = guest.memory()
+    full = holds()
     guest.send("on\n")
     guest.fact("removed")
-    t.check(until(40, lambda: guest.memory() < full - 0.6 * FILE),
-            "trapline holds %.0f MiB, %.0f before the guest freed %d" % (guest.memory(), full, FILE))
-    empty = guest.memory()
+    t.check(until(40, lambda: holds() < full - 0.6 * FILE),
+            "the host holds %.0f MiB, %.0f before the guest freed %d" % (holds(), full, FILE))
+    empty = holds()
     guest.send("on\n")
     before = int(guest.fact("before"))
     guest.send(b"\x01+" * 8)
@@ -87,7 +94,7 @@ def test(t, transport, driver):
     guest.send(b"\x01s")
     guest.expect("the balloon has %d of %d MiB, and is to have %d" % (MIB // 2, MIB, MIB // 2), 20)
     guest.expect(r"the guest had \d+ MiB free", 20)
-    t.check(guest.memory() < MIB / 2 + 20, "trapline holds %.0f MiB with half in the balloon" % guest.memory())
+    t.check(holds() < MIB / 2 + 20, "the host holds %.0f MiB with half in the balloon" % holds())
     guest.send(b"\x01-" * 8)
     guest.send("on\n")
     pages, free = map(int, guest.fact("deflated", 60).split())
@@ -101,3 +108,5 @@ def test(t, transport, driver):
     t.check(rescued > 0, "nothing came out of the balloon")
     t.note("%.0f MiB full, %.0f reported free; %d MiB out on OOM" % (full, empty, rescued >> 8))
     guest.ends(0)
+    if file:
+        t.sh("rm " + file)
