@@ -356,6 +356,14 @@ int child_watch(struct child *child, struct loop *loop, void (*gone)(void *arg, 
 	return r;
 }
 
+void child_kill(struct child *child)
+{
+	if (reap(child, 0))
+		return;
+	(void)pidfd_send_signal(child->pidfd, SIGKILL, NULL, 0);
+	(void)reap(child, KILL_MS);
+}
+
 void child_end(struct child *child, int signal)
 {
 	if (!child)
@@ -366,10 +374,8 @@ void child_end(struct child *child, int signal)
 	}
 	if (!child->over && signal)
 		(void)pidfd_send_signal(child->pidfd, signal, NULL, 0);
-	if (!reap(child, (int)child->end_ms)) {
-		(void)pidfd_send_signal(child->pidfd, SIGKILL, NULL, 0);
-		(void)reap(child, KILL_MS);
-	}
+	if (!reap(child, (int)child->end_ms))
+		child_kill(child);
 	close(child->pidfd);
 	close(child->words);
 	free(child);

@@ -60,6 +60,11 @@ int child_watch(struct child *child, struct loop *loop, void (*gone)(void *arg, 
  */
 bool child_ended(struct child *child, unsigned ms, char how[CHILD_HOW]);
 /*
+ * Kills it, at once and whatever it does, where it has not ended: when this returns, it touches nothing any more. child_end()
+ * comes all the same. As child_ended().
+ */
+void child_kill(struct child *child);
+/*
  * Sends `signal` (0: none, what it ends by has happened, such as a socket closed), waits for its end, kills it when its time is
  * over, and reaps it. Frees. NULL is fine. Where it is watched: on the loop's thread, or while that does not run.
  */

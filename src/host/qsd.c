@@ -161,6 +161,14 @@ bool qsd_ended(void *arg, char how[CHILD_HOW])
 	return true;
 }
 
+void qsd_kill(void *arg)
+{
+	struct qsd *qsd = arg;
+
+	if (qsd->child)
+		child_kill(qsd->child);
+}
+
 void qsd_end(void *arg)
 {
 	struct qsd *qsd = arg;

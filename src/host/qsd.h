@@ -39,6 +39,8 @@ int qsd_words(const struct qsd_config *config, char **blockdev, char **export) _
 int qsd_connect(void *qsd, struct error *err);
 /* After its connection was lost: how it ended, in `how`; false: it has not. */
 bool qsd_ended(void *qsd, char how[CHILD_HOW]);
+/* Takes the guest's memory from it: child_kill(). Fine where it does not run. */
+void qsd_kill(void *qsd);
 /* Its socket is closed: tells it to end, and waits until it has written what there is. Fine where it does not run. */
 void qsd_end(void *qsd);
 

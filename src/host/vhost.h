@@ -59,8 +59,8 @@ struct vhost_ops {
 	int (*start_ring)(struct vhost *b, unsigned index, const struct vhost_ring *ring);
 	/*
 	 * When it returns, whatever it says, the back end touches the ring no more; what it had taken it has given back. (But a
-	 * program that does not answer keeps the memory that it has mapped, and may do as it likes with
-	 * it: who is given a guest's memory is trusted with it.) Fills in
+	 * program that does not answer, and that is not ours to kill, keeps the memory that it has mapped, and may do as it
+	 * likes with it: who is given a guest's memory is trusted with it.) Fills in
 	 * where the ring stood (avail, and for packed ones used and the wraps); -errno: that is not known.
 	 */
 	int (*stop_ring)(struct vhost *b, unsigned index, struct vhost_ring *ring);

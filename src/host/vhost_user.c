@@ -110,6 +110,9 @@ static void lose(struct vhost_user *u, int r)
 	if (!connected(u))
 		return;
 	hang_up(u);
+	/* While it starts, whoever opens it says why it failed, and ends it. */
+	if (u->opened && r != -ECONNRESET && u->config.revoke)
+		u->config.revoke(u->config.arg);
 	u->again = true;
 	if (!u->looped)
 		return;
@@ -670,6 +673,7 @@ int vhost_user_open(const struct vhost_user_config *config, struct vhost **out, 
 		user_close(&u->b);
 		return r;
 	}
+	u->opened = true;
 	*out = &u->b;
 	return 0;
 }

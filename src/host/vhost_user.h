@@ -31,6 +31,11 @@ struct vhost_user_config {
 	unsigned limit_ms;   /* how long an answer may take; 0: 10 s for vhost_user_open(), 2 s afterwards */
 	/* Instead of connecting to `path`: a connected socket, or -errno with a line. May start the program. NULL: path. */
 	int (*connect)(void *arg, struct error *err);
+	/*
+	 * It does not answer or keep to the protocol, and is connected no more, but it still maps guest memory: this takes that from
+	 * it, before the call of ours returns in which it was found. NULL: it cannot be done, for it is not our program.
+	 */
+	void (*revoke)(void *arg);
 	void *arg;
 };
 

@@ -32,6 +32,7 @@ struct vhost_user {
 	unsigned least_queues; /* what the first connection had: a later one has to have as many */
 	uint64_t offered;      /* likewise its features: a driver may have taken any of them */
 	bool relays;           /* requests pass through us; decided by the first connection */
+	bool opened;           /* vhost_user_open() is over, which says itself what it met */
 	bool looped;           /* our watches may be on b.loop */
 	bool listening;        /* conn's are */
 	bool held;             /* it is not to come back now */

@@ -123,6 +123,14 @@ bool virtiofsd_ended(void *arg, char how[CHILD_HOW])
 	return fsd->child && child_ended(fsd->child, ENDED_MS, how);
 }
 
+void virtiofsd_kill(void *arg)
+{
+	struct virtiofsd *fsd = arg;
+
+	if (fsd->child)
+		child_kill(fsd->child);
+}
+
 void virtiofsd_end(void *arg)
 {
 	struct virtiofsd *fsd = arg;

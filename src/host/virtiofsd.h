@@ -34,6 +34,8 @@ const char *virtiofsd_lacks(const struct virtiofsd_config *config);
 int virtiofsd_connect(void *fsd, struct error *err);
 /* After its connection was lost: how it ended, in `how`; false: it has not. */
 bool virtiofsd_ended(void *fsd, char how[CHILD_HOW]);
+/* Takes the guest's memory from it: child_kill(). Fine where it does not run. */
+void virtiofsd_kill(void *fsd);
 /* Its socket is closed: waits for its end. Fine where it does not run. */
 void virtiofsd_end(void *fsd);
 

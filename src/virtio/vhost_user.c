@@ -66,6 +66,7 @@ struct user_program {
 	const char *name;
 	int (*connect)(void *state, struct error *err);
 	bool (*ended)(void *state, char how[CHILD_HOW]);
+	void (*kill)(void *state);
 	void (*end)(void *state);
 };
 
@@ -73,6 +74,7 @@ static const struct user_program fsd_program = {
 	"virtiofsd",
 	virtiofsd_connect,
 	virtiofsd_ended,
+	virtiofsd_kill,
 	virtiofsd_end,
 };
 
@@ -80,6 +82,7 @@ static const struct user_program qsd_program = {
 	QSD_PROGRAM,
 	qsd_connect,
 	qsd_ended,
+	qsd_kill,
 	qsd_end,
 };
 
@@ -157,8 +160,9 @@ static bool program_gone(struct virtio_vhost *h)
 	char how[CHILD_HOW] = "is gone";
 
 	u->orphan = u->o->kind->id == VIRTIO_ID_FS || (u->program && u->o->kind->id == VIRTIO_ID_BLOCK);
-	if (u->program)
-		(void)u->program->ended(u->state, how);
+	/* One that only closed its socket still maps the guest's memory. */
+	if (u->program && !u->program->ended(u->state, how))
+		u->program->kill(u->state);
 	say(0, "%s: %s %s%s", h->v->transport->name, h->backend->name, how,
 		!u->orphan ? ""
 		: u->o->kind->id == VIRTIO_ID_FS
@@ -310,6 +314,7 @@ static void choose_program(struct virtio_user *u, struct vhost_user_config *host
 	}
 	host->path = u->program->name;
 	host->connect = u->program->connect;
+	host->revoke = u->program->kill;
 	host->arg = u->state;
 }
 

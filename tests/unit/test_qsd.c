@@ -370,6 +370,36 @@ static void it_serves_what_there_is(void **state)
 	free(old);
 }
 
+/* One that does not answer has no more time than others, and then no more of the guest's memory. */
+static void one_that_does_not_answer_is_killed(void **state)
+{
+	struct qsd qsd = { .config = { .path = at("stuck.img"), .queues = 1 } };
+	const struct vhost_user_config config = {
+		.path = QSD_PROGRAM,
+		.config_len = 60,
+		.connect = qsd_connect,
+		.revoke = qsd_kill,
+		.arg = &qsd,
+	};
+	char how[CHILD_HOW], command[64];
+	uint8_t bytes[60] = { 0 };
+	struct error err = { .status = 0 };
+	struct vhost *b;
+
+	if (!has_tools())
+		skip();
+	assert_int_equal(shell("qemu-img create -q -f raw stuck.img 8M"), 0);
+	if (vhost_user_open(&config, &b, &err))
+		fail_msg("%s", err.text);
+	snprintf(command, sizeof(command), "pkill -STOP -P %d qemu-storage", (int)getpid());
+	assert_int_equal(shell(command), 0);
+	assert_int_equal(b->ops->config_write(b, 0, sizeof(bytes), bytes), -ETIMEDOUT);
+	assert_true(qsd_ended(&qsd, how));
+	assert_non_null(strstr(how, "killed by signal 9"));
+	vhost_close(b);
+	qsd_end(&qsd);
+}
+
 static void images_that_it_cannot_serve(void **state)
 {
 	struct qsd qsd = { .config = { .path = at("bad.qcow2"), .format = disk_format_named("qcow2"), .queues = 1 } };
@@ -425,6 +455,7 @@ int main(void)
 		cmocka_unit_test(uris),
 		cmocka_unit_test(its_words),
 		cmocka_unit_test(it_serves_what_there_is),
+		cmocka_unit_test(one_that_does_not_answer_is_killed),
 		cmocka_unit_test(images_that_it_cannot_serve),
 	};
 
