@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/say.h"
 #include "machine/consoles.h"
 #include "machine/machine.h"
 #include "machine/postmortem.h"
@@ -202,7 +203,7 @@ int ends_status(struct machine *m, struct error *err)
 	const char *why = m->vm.run.why;
 
 	if (m->vm.ready_at && m->config.debug)
-		machine_tell(m, "ready after %.3f s", (double)m->vm.ready_at / NSEC_PER_SEC);
+		say(SAY_MS, "ready after %.3f s", (double)m->vm.ready_at / NSEC_PER_SEC);
 	if (ends_of[reason].examine) {
 		/* What the guest has said comes first. */
 		consoles_flush(m);
