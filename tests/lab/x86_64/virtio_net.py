@@ -85,7 +85,8 @@ def judge_stats(t, transport, queues, vhost):
     else:
         t.check(kicks > 0 and interrupts > 0, "%d kicks, %d interrupts" % (kicks, interrupts))
         frames = stats["counters"]["net0"]
-        t.check(frames["rx_frames"] > 1000 and frames["tx_frames"] > 1000, "frames: %s" % frames)
+        # How many depends on how well the stacks merge them: 64 KiB each at most.
+        t.check(min(frames["rx_frames"], frames["tx_frames"]) >= 2 * SIZE >> 16, "frames: %s" % frames)
         # Without a carrier the driver sends nothing.
         t.equal("frames dropped that were to go",
                 [frames["tx_" + why] for why in ("malformed", "oversized", "refused", "unplugged")], [0] * 4)
