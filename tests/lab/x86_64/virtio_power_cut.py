@@ -58,14 +58,16 @@ def whole(t, guest, kept):
     t.check(min(found) >= kept, "%d records were flushed; whole are %d in the file, %d on the disk" % (kept, *found))
 
 
-def cut(t, guest, images):
+def cut(t, guest, images, number):
     """Waits for records, lets the host write what it does not flush, and cuts the power. How many were flushed."""
     first = int(guest.fact("kept", 120))
     guest.expect(r"^@kept %d\r*$" % (first + RECORDS), 300)
-    lost = t.sh("dd if=/dev/urandom of=/power/lost bs=64k count=16 2>/dev/null; md5sum </power/lost")
+    # A name of its own each time: ext4 writes out what takes an older file's place.
+    name = "/power/lost%d" % number
+    lost = t.sh("dd if=/dev/urandom of=%s bs=64k count=16 2>/dev/null; md5sum <%s" % (name, name))
     t.restart(images)
     mounted(t)
-    t.check(t.sh("cat /power/lost 2>/dev/null | md5sum") != lost, "the host kept what it never flushed: no power was cut")
+    t.check(t.sh("cat %s 2>/dev/null | md5sum" % name) != lost, "the host kept what it never flushed: no power was cut")
     return [int(n) for n in re.findall(r"^@kept (\d+)$", guest.log(), re.M)][-1]
 
 
@@ -82,7 +84,7 @@ def test(t, cuts, device=False):
     for number in range(cuts):
         guest = boot(t, "write", disks)
         whole(t, guest, kept)
-        kept = cut(t, guest, images)
+        kept = cut(t, guest, images, number)
     guest = boot(t, "check", disks)
     whole(t, guest, kept)
     t.equal("whether the guest finds it sound", guest.fact("sound", 120), "yes")
