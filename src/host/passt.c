@@ -23,6 +23,12 @@
 #define ITS_SOCKET "3"
 #define ITS_PID    "/proc/self/fd/4"
 #define READY_MS   10000
+/*
+ * What it announces by DHCP and router advertisement, which not every guest heeds; so the device tells it too. With frames of
+ * 1,500 bytes passt fills its socket to us at once, drops the rest, and sends all of the window again.
+ */
+#define MTU      65520
+#define MTU_TEXT "65520"
 /* From the end of its socket to its own. */
 #define GONE_MS 1000
 
@@ -109,7 +115,7 @@ static int channels_open(struct channels *c)
 static int passt_spawn(
 	struct child **child, const struct net_config *config, const struct channels *c, struct error *err)
 {
-	const char *argv[16] = { PROGRAM, "-f", "-q", "--fd", ITS_SOCKET, "-P", ITS_PID };
+	const char *argv[16] = { PROGRAM, "-f", "-q", "--fd", ITS_SOCKET, "-P", ITS_PID, "-m", MTU_TEXT };
 	const int fds[] = { c->socket[1], c->pid[1] };
 	const struct child_config child_config = {
 		.argv = argv,
@@ -119,7 +125,7 @@ static int passt_spawn(
 		.fds = fds,
 		.nr_fds = 2,
 	};
-	unsigned n = 7;
+	unsigned n = 9;
 
 	if (config->tcp) {
 		argv[n++] = "-t";
@@ -179,6 +185,7 @@ int passt_open(const struct net_config *config, struct net_backend **out, struct
 	}
 	passt->b = *passt->stream;
 	passt->b.ops = &passt_ops;
+	passt->b.mtu = MTU;
 	*out = &passt->b;
 	return 0;
 }

@@ -65,6 +65,7 @@ USER = MODULES + network.LEASE + """
 until ip -6 addr show dev eth0 | grep 'inet6 2001' | grep -qv tentative; do sleep 0.1; done
 fact address6 $(ip -6 addr show dev eth0 | sed -n 's/.*inet6 \\(2001[^ ]*\\).*/\\1/p')
 fact servers $(sed -n 's/nameserver //p' /etc/resolv.conf)
+fact mtu $(cat /sys/class/net/eth0/mtu)
 fact resolved $(nslookup -type=a host.lab | sed -n 's/^Address: *\\(198.*\\)/\\1/p')
 fact unknown $(nslookup -type=a other.lab 2>&1 | grep -c NXDOMAIN)
 hosts="$router 2001:db8::1"
@@ -127,6 +128,7 @@ def user(t, mib):
         address = guest.fact("address6", 120)
         t.check(address.startswith("2001:db8:"), "the guest's address is %s" % address)
         t.equal("the guest's name servers", guest.fact("servers"), RESOLVER)
+        t.equal("the MTU, which the guest's DHCP client does not set", guest.fact("mtu"), "65520")
         t.equal("the address of a name", guest.fact("resolved"), "198.51.100.1")
         t.check(int(guest.fact("unknown")) > 0, "a name that is not known was found")
         judge(t, guest, [("take", size)] * 2 + [("give", given)] * 2)
