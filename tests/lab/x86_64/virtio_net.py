@@ -80,7 +80,8 @@ def judge_stats(t, transport, queues, vhost):
     if vhost:
         t.equal("kicks that came to trapline", kicks, 0)
         if transport == "pci":
-            t.equal("interrupts by trapline", interrupts, 0)
+            # Linux masks a vector to move it to another processor; what is signalled meanwhile is ours to keep.
+            t.check(interrupts <= 8, "%d interrupts by trapline" % interrupts)
             t.check(exits < 1000, "%d accesses of the device's registers" % exits)
     else:
         t.check(kicks > 0 and interrupts > 0, "%d kicks, %d interrupts" % (kicks, interrupts))

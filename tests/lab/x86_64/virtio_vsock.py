@@ -103,7 +103,9 @@ def test(t, way, transport):
     if kernel:
         t.equal("kicks that came to trapline", queues[0]["kicks"] + queues[1]["kicks"], 0)
         if transport == "pci":
-            t.equal("interrupts by trapline", queues[0]["interrupts"] + queues[1]["interrupts"], 0)
+            # But for what is signalled while the driver has a vector masked.
+            ours = queues[0]["interrupts"] + queues[1]["interrupts"]
+            t.check(ours <= 8, "%d interrupts by trapline" % ours)
     else:
         t.check(queues[1]["kicks"] > 0, "no kick came")
         t.equal("what is left of the socket", t.sh("ls /tmp/vs 2>/dev/null; true"), "")
