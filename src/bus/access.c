@@ -217,6 +217,12 @@ unsigned bus_access(struct bus *bus, struct initiator *from, enum space space, u
 	return len;
 }
 
+uint64_t bus_changes(struct bus *bus)
+{
+	assert(rcu_read_ongoing());
+	return __atomic_load_n(&bus->changes, __ATOMIC_ACQUIRE);
+}
+
 void *bus_memory(struct bus *bus, uint64_t gpa, uint64_t *len, bool write, struct memory **mem)
 {
 	struct piece p = { 0 };

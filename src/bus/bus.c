@@ -31,6 +31,11 @@
  * period ordered the NULL before its loads. A piece loads the map anew, so it sees what its own thread changed in
  * the piece before. What handlers share is ordered by the region's lock.
  *
+ * Who keeps what a section told for a later one (bus_changes()) relies on this: each change is counted behind it and before
+ * the grace period for what it leaves behind. A section that still finds the old count was open when that period
+ * began, or it would have been ordered behind the counting; so the map that the kept answer is from, which the same
+ * count was read before, is not freed until the section ends. And it is no older than a section may see.
+ *
  * Entries are copies: a reader of an old map works with the base, the kind and the handler that were true in it.
  * Memory behind RAM and ROM is referenced by each map that shows it, so it outlives the last reader; a hole keeps
  * its reference until the next edit, or bus_drain(), leaves it out.

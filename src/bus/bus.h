@@ -226,6 +226,11 @@ unsigned bus_access(struct bus *bus, struct initiator *from, enum space space, u
  * bus_read_lock()/bus_read_unlock() only, unless a reference is taken on *mem (may be NULL).
  */
 void *bus_memory(struct bus *bus, uint64_t gpa, uint64_t *len, bool write, struct memory **mem);
+/*
+ * How often the map has changed. While it is as in an earlier read section, in which it was asked before bus_memory() was, what
+ * that told holds in this one. Inside a read section only.
+ */
+uint64_t bus_changes(struct bus *bus);
 void bus_read_lock(void);
 void bus_read_unlock(void);
 void memory_get(struct memory *mem);

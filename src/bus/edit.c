@@ -168,6 +168,12 @@ static void retire(struct bus *bus, struct map *old)
 	call_rcu(&old->rcu, map_retired);
 }
 
+/* After the change, and before the grace period for what it has left behind begins. */
+static void count_change(struct bus *bus)
+{
+	__atomic_fetch_add(&bus->changes, 1, __ATOMIC_RELEASE);
+}
+
 void bus_make_hole(struct bus *bus, struct map *map, struct region *region)
 {
 	STORE(&map_find(map, region->space, region->base)->region, NULL);
@@ -176,6 +182,7 @@ void bus_make_hole(struct bus *bus, struct map *map, struct region *region)
 	STORE(&region->live, false);
 	__atomic_fetch_add(&region->removals, 1, __ATOMIC_RELAXED);
 	bus->holes |= region->memory != NULL;
+	count_change(bus);
 }
 
 /* Deassign, publish, assign. None of it can fail. */
@@ -202,6 +209,7 @@ static void commit(struct bus *bus, const struct batch *batch, struct map *map)
 		STORE(&region->live, c->live);
 	}
 	bus->holes = false;
+	count_change(bus);
 	retire(bus, old);
 	for (c = batch->changes; c < end; c++) {
 		if (c->effective && c->live)
@@ -280,6 +288,7 @@ void bus_drain(struct bus *bus)
 	if (bus->holes && map_merge(old, NULL, 0, &map, NULL, NULL) == 0) {
 		rcu_publish(&bus->map, map);
 		bus->holes = false;
+		count_change(bus);
 		retire(bus, old);
 	}
 	bus_edit_unlock(bus);

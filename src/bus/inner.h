@@ -6,7 +6,8 @@
 #include "bus/map.h"
 
 struct bus {
-	struct map *map; /* RCU */
+	struct map *map;  /* RCU */
+	uint64_t changes; /* atomic: see bus_changes() */
 	pthread_mutex_t edit_lock;
 	struct bus_listener *listener; /* edit_lock, as the next two */
 	unsigned lanes;                /* bit set: an initiator owns it */

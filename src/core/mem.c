@@ -15,6 +15,21 @@ static bool mem_wraps(uint64_t gpa, uint64_t len)
 	return len && gpa + (len - 1) < gpa;
 }
 
+void mem_window_open(struct mem_window *w, struct mem *mem)
+{
+	uint64_t changes;
+
+	bus_read_lock();
+	changes = bus_changes(mem->bus);
+	if (w->mem != mem || w->changes != changes)
+		*w = (struct mem_window){ .mem = mem, .changes = changes };
+}
+
+void mem_window_close(struct mem_window *w)
+{
+	bus_read_unlock();
+}
+
 /* The window is where `gpa` is; false: there is no such memory, and no window. */
 static __attribute__((noinline)) bool window_move(struct mem_window *w, uint64_t gpa, bool write)
 {
@@ -68,12 +83,12 @@ int mem_window_read(struct mem_window *w, uint64_t gpa, void *buf, uint64_t len)
 
 int mem_read(struct mem *mem, uint64_t gpa, void *buf, uint64_t len)
 {
-	struct mem_window w = { .mem = mem };
+	struct mem_window w = { 0 };
 	int rc;
 
-	bus_read_lock();
+	mem_window_open(&w, mem);
 	rc = mem_window_read(&w, gpa, buf, len);
-	bus_read_unlock();
+	mem_window_close(&w);
 	return rc;
 }
 
@@ -111,23 +126,23 @@ int mem_window_write(struct mem_window *w, uint64_t gpa, const void *buf, uint64
 
 int mem_write(struct mem *mem, uint64_t gpa, const void *buf, uint64_t len)
 {
-	struct mem_window w = { .mem = mem };
+	struct mem_window w = { 0 };
 	int rc;
 
-	bus_read_lock();
+	mem_window_open(&w, mem);
 	rc = mem_window_write(&w, gpa, buf, len);
-	bus_read_unlock();
+	mem_window_close(&w);
 	return rc;
 }
 
 int mem_fill(struct mem *mem, uint64_t gpa, uint8_t byte, uint64_t len)
 {
-	struct mem_window w = { .mem = mem };
+	struct mem_window w = { 0 };
 	int rc;
 
-	bus_read_lock();
+	mem_window_open(&w, mem);
 	rc = window_store(&w, gpa, NULL, byte, len);
-	bus_read_unlock();
+	mem_window_close(&w);
 	return rc;
 }
 
@@ -150,25 +165,32 @@ int mem_window_load16(struct mem_window *w, uint64_t gpa, uint16_t *value)
 
 int mem_load16(struct mem *mem, uint64_t gpa, uint16_t *value)
 {
-	struct mem_window w = { .mem = mem };
+	struct mem_window w = { 0 };
 	int rc;
 
-	bus_read_lock();
+	mem_window_open(&w, mem);
 	rc = mem_window_load16(&w, gpa, value);
-	bus_read_unlock();
+	mem_window_close(&w);
 	return rc;
+}
+
+int mem_window_load32(struct mem_window *w, uint64_t gpa, uint32_t *value)
+{
+	const uint32_t *word = window_word(w, gpa, sizeof(*word), false);
+
+	*value = word ? le32toh(__atomic_load_n(word, __ATOMIC_ACQUIRE)) : 0;
+	return word ? 0 : -EFAULT;
 }
 
 int mem_load32(struct mem *mem, uint64_t gpa, uint32_t *value)
 {
-	struct mem_window w = { .mem = mem };
-	const uint32_t *word;
+	struct mem_window w = { 0 };
+	int rc;
 
-	bus_read_lock();
-	word = window_word(&w, gpa, sizeof(*word), false);
-	*value = word ? le32toh(__atomic_load_n(word, __ATOMIC_ACQUIRE)) : 0;
-	bus_read_unlock();
-	return word ? 0 : -EFAULT;
+	mem_window_open(&w, mem);
+	rc = mem_window_load32(&w, gpa, value);
+	mem_window_close(&w);
+	return rc;
 }
 
 int mem_window_store16(struct mem_window *w, uint64_t gpa, uint16_t value)
@@ -184,28 +206,35 @@ int mem_window_store16(struct mem_window *w, uint64_t gpa, uint16_t value)
 
 int mem_store16(struct mem *mem, uint64_t gpa, uint16_t value)
 {
-	struct mem_window w = { .mem = mem };
+	struct mem_window w = { 0 };
 	int rc;
 
-	bus_read_lock();
+	mem_window_open(&w, mem);
 	rc = mem_window_store16(&w, gpa, value);
-	bus_read_unlock();
+	mem_window_close(&w);
 	return rc;
+}
+
+int mem_window_store32(struct mem_window *w, uint64_t gpa, uint32_t value)
+{
+	uint32_t *word = window_word(w, gpa, sizeof(*word), true);
+
+	if (!word)
+		return -EFAULT;
+	__atomic_store_n(word, htole32(value), __ATOMIC_RELEASE);
+	mem_dirty(w->mem, gpa, sizeof(*word));
+	return 0;
 }
 
 int mem_store32(struct mem *mem, uint64_t gpa, uint32_t value)
 {
-	struct mem_window w = { .mem = mem };
-	uint32_t *word;
+	struct mem_window w = { 0 };
+	int rc;
 
-	bus_read_lock();
-	word = window_word(&w, gpa, sizeof(*word), true);
-	if (word) {
-		__atomic_store_n(word, htole32(value), __ATOMIC_RELEASE);
-		mem_dirty(mem, gpa, sizeof(*word));
-	}
-	bus_read_unlock();
-	return word ? 0 : -EFAULT;
+	mem_window_open(&w, mem);
+	rc = mem_window_store32(&w, gpa, value);
+	mem_window_close(&w);
+	return rc;
 }
 
 int mem_window_map(
@@ -230,12 +259,12 @@ int mem_window_map(
 
 int mem_map_some(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
 {
-	struct mem_window w = { .mem = mem };
+	struct mem_window w = { 0 };
 	int rc;
 
-	bus_read_lock();
+	mem_window_open(&w, mem);
 	rc = mem_window_map(&w, gpa, len, write, NULL, ref);
-	bus_read_unlock();
+	mem_window_close(&w);
 	return rc;
 }
 

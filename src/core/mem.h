@@ -32,24 +32,31 @@ struct mem_ref {
 };
 
 /*
- * The last look-up, kept for those that follow: RAM is few regions, and what belongs together mostly lies in one. Good
- * from bus_read_lock() to bus_read_unlock() only, which the user calls around all of its life; begins as { .mem = mem }.
+ * The last look-up, kept for those that follow: RAM is few regions, and what belongs together mostly lies in one. Used between
+ * mem_window_open() and mem_window_close() only; from one time to the next it keeps what is still true. By one thread
+ * at a time. Begins as all zeros.
  */
 struct mem_window {
-	struct mem *mem;
 	/* mem.c's own */
+	struct mem *mem;
+	uint64_t changes; /* of the bus, when it was opened */
 	uint64_t gpa, len;
 	uint8_t *host;
 	struct memory *memory;
 	bool write;
 };
 
+/* A read section of the bus's around all that is done by the window. */
+void mem_window_open(struct mem_window *w, struct mem *mem);
+void mem_window_close(struct mem_window *w);
 /* What the calls of the same names without `window` do, which are these with a window of their own. */
 int mem_window_read(struct mem_window *w, uint64_t gpa, void *buf, uint64_t len) __attribute__((warn_unused_result));
 int mem_window_write(struct mem_window *w, uint64_t gpa, const void *buf, uint64_t len)
 	__attribute__((warn_unused_result));
 int mem_window_load16(struct mem_window *w, uint64_t gpa, uint16_t *value) __attribute__((warn_unused_result));
+int mem_window_load32(struct mem_window *w, uint64_t gpa, uint32_t *value) __attribute__((warn_unused_result));
 int mem_window_store16(struct mem_window *w, uint64_t gpa, uint16_t value) __attribute__((warn_unused_result));
+int mem_window_store32(struct mem_window *w, uint64_t gpa, uint32_t value) __attribute__((warn_unused_result));
 /*
  * As mem_map_some(), but where the memory is `held`, to which the caller has a reference that outlives this one, none is
  * taken, and ref->memory is NULL.

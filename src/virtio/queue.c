@@ -64,7 +64,7 @@ struct descriptor {
 struct virtq_scratch {
 	uint8_t table[VIRTQ_MAX][DESC_SIZE];
 	struct mem_ref refs[VIRTQ_MAX]; /* `out` first */
-	struct mem_window window;       /* rings, tables and buffers mostly lie in one piece of RAM */
+	struct mem_window window;       /* the server's: rings, tables and buffers mostly lie in one piece of RAM */
 	const struct memory *held;      /* to which the last piece that has a reference has it */
 	unsigned nr, nr_out;
 	bool in; /* a descriptor for the device to write was there */
@@ -301,13 +301,12 @@ static int take(struct virtq *q)
 	s->nr = s->nr_out = s->slots = 0;
 	s->in = false;
 	s->in_len = s->out_len = 0;
-	s->window = (struct mem_window){ .mem = q->mem };
 	s->held = NULL;
-	bus_read_lock();
+	mem_window_open(&s->window, q->mem);
 	rc = next_head(q, &s->window, &head);
 	if (rc > 0 && !(q->packed ? take_packed(q, head) : take_split(q, head)))
 		rc = -EINVAL;
-	bus_read_unlock();
+	mem_window_close(&s->window);
 	return rc;
 }
 
@@ -348,15 +347,15 @@ int virtq_pop(struct virtq *q, struct virtq_chain **out)
 
 bool virtq_empty(struct virtq *q)
 {
-	struct mem_window w = { .mem = q->mem };
+	struct mem_window *w = &q->scratch->window;
 	unsigned head;
 	int rc;
 
 	if (virtq_is_broken(q) || !q->state->enabled || virtq_paused(q))
 		return true;
-	bus_read_lock();
-	rc = next_head(q, &w, &head);
-	bus_read_unlock();
+	mem_window_open(w, q->mem);
+	rc = next_head(q, w, &head);
+	mem_window_close(w);
 	if (rc < 0)
 		virtq_break(q);
 	return rc <= 0;
@@ -410,26 +409,25 @@ void virtq_unpop(struct virtq_chain *chain)
 }
 
 /* All but what makes it visible. */
-static int put_used(
-	struct virtq *q, struct mem_window *w, uint16_t slot, const struct virtq_chain *chain, uint32_t written)
+static int put_used(struct virtq *q, uint16_t slot, const struct virtq_chain *chain, uint32_t written)
 {
 	struct vring_used_elem elem = { .id = htole32(chain->id), .len = htole32(written) };
 	struct vring_packed_desc desc = { .len = htole32(written), .id = htole16(chain->id) };
 
 	if (!q->packed)
-		return mem_window_write(
-			w, q->state->device + RING_ENTRIES + (uint64_t)slot * USED_ELEM_SIZE, &elem, sizeof(elem));
+		return mem_window_write(&q->giving, q->state->device + RING_ENTRIES + (uint64_t)slot * USED_ELEM_SIZE,
+			&elem, sizeof(elem));
 	/* Length and id lie side by side; the flags behind them come later and by themselves. */
-	return mem_window_write(w,
+	return mem_window_write(&q->giving,
 		q->state->desc + (uint64_t)slot * DESC_SIZE + offsetof(struct vring_packed_desc, len), &desc.len,
 		PACKED_FLAGS - offsetof(struct vring_packed_desc, len));
 }
 
-static int put_flags(struct virtq *q, struct mem_window *w, uint16_t slot, uint8_t wrap, uint32_t written)
+static int put_flags(struct virtq *q, uint16_t slot, uint8_t wrap, uint32_t written)
 {
 	uint16_t flags = (wrap ? AVAIL_BIT | USED_BIT : 0) | (written ? VRING_DESC_F_WRITE : 0);
 
-	return mem_window_store16(w, q->state->desc + (uint64_t)slot * DESC_SIZE + PACKED_FLAGS, flags);
+	return mem_window_store16(&q->giving, q->state->desc + (uint64_t)slot * DESC_SIZE + PACKED_FLAGS, flags);
 }
 
 static uint32_t written_to(const struct virtq_chain *chain, uint32_t written)
@@ -441,25 +439,23 @@ static uint32_t written_to(const struct virtq_chain *chain, uint32_t written)
  * Writes them to the used side. The driver may offer slots again as soon as it sees them used, and the thread that takes
  * may see that at once: so they are no longer owed before they are visible.
  */
-static int give_split(
-	struct virtq *q, struct mem_window *w, struct virtq_chain **chains, const uint32_t *written, unsigned n)
+static int give_split(struct virtq *q, struct virtq_chain **chains, const uint32_t *written, unsigned n)
 {
 	struct virtq_state *s = q->state;
 
 	for (unsigned i = 0; i < n; i++) {
-		if (put_used(q, w, (uint16_t)((s->used + i) & (s->size - 1U)), chains[i],
+		if (put_used(q, (uint16_t)((s->used + i) & (s->size - 1U)), chains[i],
 			    written_to(chains[i], written[i])) < 0)
 			return -EINVAL;
 		__atomic_fetch_sub(&q->owed, chains[i]->slots, __ATOMIC_RELAXED);
 	}
 	s->used = (uint16_t)(s->used + n);
 	q->fresh += n;
-	return mem_window_store16(w, s->device + RING_IDX, s->used);
+	return mem_window_store16(&q->giving, s->device + RING_IDX, s->used);
 }
 
 /* The first one's flags come last: until they do, the driver looks at none of them. */
-static int give_packed(
-	struct virtq *q, struct mem_window *w, struct virtq_chain **chains, const uint32_t *written, unsigned n)
+static int give_packed(struct virtq *q, struct virtq_chain **chains, const uint32_t *written, unsigned n)
 {
 	struct virtq_state *s = q->state;
 	uint16_t first = s->used;
@@ -468,19 +464,17 @@ static int give_packed(
 	for (unsigned i = 0; i < n; i++) {
 		uint32_t len = written_to(chains[i], written[i]);
 
-		if (put_used(q, w, s->used, chains[i], len) < 0 ||
-			(i && put_flags(q, w, s->used, s->used_wrap, len) < 0))
+		if (put_used(q, s->used, chains[i], len) < 0 || (i && put_flags(q, s->used, s->used_wrap, len) < 0))
 			return -EINVAL;
 		__atomic_fetch_sub(&q->owed, chains[i]->slots, __ATOMIC_RELAXED);
 		packed_advance(q, &s->used, &s->used_wrap, chains[i]->slots);
 		q->fresh += chains[i]->slots;
 	}
-	return put_flags(q, w, first, wrap, written_to(chains[0], written[0]));
+	return put_flags(q, first, wrap, written_to(chains[0], written[0]));
 }
 
 void virtq_push_all(struct virtq_chain **chains, const uint32_t *written, unsigned n)
 {
-	struct mem_window w;
 	struct virtq *q;
 	int rc = 0;
 
@@ -490,10 +484,9 @@ void virtq_push_all(struct virtq_chain **chains, const uint32_t *written, unsign
 	/* Taken in one life, all of them: by one thread, between whose calls a life does not end. */
 	pthread_mutex_lock(&q->lock);
 	if (chains[0]->generation == q->generation && !virtq_is_broken(q)) {
-		w = (struct mem_window){ .mem = q->mem };
-		bus_read_lock();
-		rc = q->packed ? give_packed(q, &w, chains, written, n) : give_split(q, &w, chains, written, n);
-		bus_read_unlock();
+		mem_window_open(&q->giving, q->mem);
+		rc = q->packed ? give_packed(q, chains, written, n) : give_split(q, chains, written, n);
+		mem_window_close(&q->giving);
 	}
 	pthread_mutex_unlock(&q->lock);
 	if (rc < 0)
@@ -522,10 +515,10 @@ static int split_wish(struct virtq *q, bool *wish)
 	int rc;
 
 	if (q->event_idx) {
-		rc = mem_load16(q->mem, s->driver + RING_ENTRIES + 2ULL * s->size, &word);
+		rc = mem_window_load16(&q->giving, s->driver + RING_ENTRIES + 2ULL * s->size, &word);
 		*wish = passed(q, word, s->used);
 	} else {
-		rc = mem_load16(q->mem, s->driver, &word);
+		rc = mem_window_load16(&q->giving, s->driver, &word);
 		*wish = !(word & VRING_AVAIL_F_NO_INTERRUPT);
 	}
 	return rc;
@@ -537,7 +530,7 @@ static int packed_wish(struct virtq *q, bool *wish)
 	const struct virtq_state *s = q->state;
 	uint16_t flags, event;
 	uint32_t word;
-	int rc = mem_load32(q->mem, s->driver, &word);
+	int rc = mem_window_load32(&q->giving, s->driver, &word);
 
 	flags = word >> 16 & 3;
 	event = word & ((1U << VRING_PACKED_EVENT_F_WRAP_CTR) - 1);
@@ -560,7 +553,9 @@ void virtq_notify(struct virtq *q)
 	if (q->fresh && !virtq_is_broken(q)) {
 		/* Point 3 above: what was pushed is visible before the wish is read. */
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		mem_window_open(&q->giving, q->mem);
 		rc = q->packed ? packed_wish(q, &wish) : split_wish(q, &wish);
+		mem_window_close(&q->giving);
 		q->fresh = 0;
 	}
 	pthread_mutex_unlock(&q->lock);
@@ -570,38 +565,49 @@ void virtq_notify(struct virtq *q)
 		q->interrupt(q->arg);
 }
 
-static int put_wish(struct virtq *q, bool kicks)
+static int put_wish(struct virtq *q, struct mem_window *w, bool kicks)
 {
 	const struct virtq_state *s = q->state;
 	uint32_t flags = kicks ? VRING_PACKED_EVENT_FLAG_ENABLE : VRING_PACKED_EVENT_FLAG_DISABLE, event = 0;
 
 	if (!q->packed && q->event_idx)
-		return mem_store16(q->mem, s->device + RING_ENTRIES + (uint64_t)s->size * USED_ELEM_SIZE, s->avail);
+		return mem_window_store16(w, s->device + RING_ENTRIES + (uint64_t)s->size * USED_ELEM_SIZE, s->avail);
 	if (!q->packed)
-		return mem_store16(q->mem, s->device, kicks ? 0 : VRING_USED_F_NO_NOTIFY);
+		return mem_window_store16(w, s->device, kicks ? 0 : VRING_USED_F_NO_NOTIFY);
 	if (q->event_idx) {
 		flags = VRING_PACKED_EVENT_FLAG_DESC;
 		event = s->avail | (uint32_t)s->avail_wrap << VRING_PACKED_EVENT_F_WRAP_CTR;
 	}
-	return mem_store32(q->mem, s->device, flags << 16 | event);
+	return mem_window_store32(w, s->device, flags << 16 | event);
+}
+
+/* False: the ring is where there is no memory, and the queue broken. */
+static bool make_wish(struct virtq *q, bool kicks)
+{
+	struct mem_window *w = &q->scratch->window;
+	int rc;
+
+	mem_window_open(w, q->mem);
+	rc = put_wish(q, w, kicks);
+	mem_window_close(w);
+	if (rc < 0)
+		virtq_break(q);
+	return rc == 0;
 }
 
 void virtq_kicks_off(struct virtq *q)
 {
 	if (q->event_idx || !q->state->enabled || virtq_is_broken(q) || virtq_paused(q))
 		return;
-	if (put_wish(q, false) < 0)
-		virtq_break(q);
+	(void)make_wish(q, false);
 }
 
 bool virtq_kicks_on(struct virtq *q)
 {
 	if (!q->state->enabled || virtq_is_broken(q) || virtq_paused(q))
 		return false;
-	if (put_wish(q, true) < 0) {
-		virtq_break(q);
+	if (!make_wish(q, true))
 		return false;
-	}
 	/* Point 4 above: the wish is visible before the ring is looked at. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return !virtq_empty(q);
@@ -632,11 +638,13 @@ int virtq_init(struct virtq *q, struct mem *mem, struct virtq_state *state, uint
 	if (!q->scratch)
 		return -ENOMEM;
 	q->scratch->nr = 0;
+	q->scratch->window = (struct mem_window){ 0 };
 	q->state = state;
 	q->mem = mem;
 	q->max = max;
 	q->packed = q->event_idx = q->indirect = q->paused = q->broken = false;
 	q->faults = 0;
+	q->giving = (struct mem_window){ 0 };
 	q->in_flight = q->fresh = q->owed = q->generation = 0;
 	pthread_mutex_init(&q->lock, NULL);
 	power_on(q);

@@ -50,9 +50,10 @@ struct virtq {
 	void *arg;
 	/* queue.c's own */
 	pthread_mutex_t lock;
-	unsigned fresh;      /* slots that became used since the driver was last asked whether it wants to know */
-	unsigned owed;       /* atomic: slots that the driver has not got back */
-	unsigned generation; /* of the queue's life: a chain of an earlier one is not given back but dropped */
+	struct mem_window giving; /* the used ring and the driver's wish, under `lock` */
+	unsigned fresh;           /* slots that became used since the driver was last asked whether it wants to know */
+	unsigned owed;            /* atomic: slots that the driver has not got back */
+	unsigned generation;      /* of the queue's life: a chain of an earlier one is not given back but dropped */
 	struct virtq_scratch *scratch; /* for the chain being taken */
 };
 

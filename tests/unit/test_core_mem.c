@@ -3,6 +3,7 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -272,6 +273,118 @@ static void test_map_some(void **state)
 	bed_fini(&bed);
 }
 
+/* What a window says of the byte at `gpa`, opened and closed for it. */
+static int seen_by(struct mem_window *w, struct mem *mem, uint64_t gpa, uint8_t *byte)
+{
+	int rc;
+
+	mem_window_open(w, mem);
+	rc = mem_window_read(w, gpa, byte, 1);
+	mem_window_close(w);
+	return rc;
+}
+
+/* It keeps the last look-up from one time to the next, and never what has changed meanwhile. */
+static void test_window_is_kept(void **state)
+{
+	struct mem_window w = { 0 };
+	struct region alias;
+	struct bed bed;
+	struct edit edit;
+	uint8_t byte;
+
+	bed_init(&bed);
+	((uint8_t *)bed.memory->host)[PIECE] = 0x51;
+	((uint8_t *)bed.memory->host)[0] = 0x52;
+	assert_int_equal(seen_by(&w, &bed.mem, LOW_BASE, &byte), 0);
+	assert_int_equal(byte, 0x51);
+	assert_ptr_equal(w.host, (uint8_t *)bed.memory->host + PIECE);
+	mem_window_open(&w, &bed.mem);
+	assert_ptr_equal(w.host, (uint8_t *)bed.memory->host + PIECE);
+	mem_window_close(&w);
+	/* Moved away: the neighbour comes into its place. */
+	bus_remove(bed.bus, &bed.low);
+	assert_int_equal(seen_by(&w, &bed.mem, LOW_BASE, &byte), -EFAULT);
+	edit = (struct edit){ .op = EDIT_MOVE, .region = &bed.next, .space = SPACE_MMIO, .base = LOW_BASE };
+	assert_int_equal(bus_edit(bed.bus, &edit, 1, NULL, NULL), 0);
+	assert_int_equal(seen_by(&w, &bed.mem, LOW_BASE, &byte), 0);
+	assert_int_equal(byte, 0x52);
+	/* Read-only from now on. */
+	edit = (struct edit){ .op = EDIT_KIND, .region = &bed.next, .kind = REGION_ROM };
+	assert_int_equal(bus_edit(bed.bus, &edit, 1, NULL, NULL), 0);
+	mem_window_open(&w, &bed.mem);
+	assert_int_equal(mem_window_write(&w, LOW_BASE, &byte, 1), -EFAULT);
+	mem_window_close(&w);
+	/* The way to it goes, and not the place. */
+	alias = (struct region){ .name = "alias",
+		.kind = REGION_ALIAS,
+		.space = SPACE_MMIO,
+		.base = LOW_BASE + 4 * PIECE,
+		.size = PIECE,
+		.target_space = SPACE_MMIO,
+		.target_base = LOW_BASE };
+	assert_int_equal(bus_add(bed.bus, &alias), 0);
+	assert_int_equal(seen_by(&w, &bed.mem, LOW_BASE + 4 * PIECE, &byte), 0);
+	assert_int_equal(byte, 0x52);
+	bus_remove(bed.bus, &alias);
+	assert_int_equal(seen_by(&w, &bed.mem, LOW_BASE + 4 * PIECE, &byte), -EFAULT);
+	bed_fini(&bed);
+}
+
+struct changing {
+	struct bed *bed;
+	bool over;           /* atomic */
+	unsigned seen, none; /* the reader's */
+};
+
+static void *look_all_the_time(void *arg)
+{
+	struct changing *c = arg;
+	struct mem_window w = { 0 };
+	uint8_t byte;
+
+	bus_thread_enter();
+	while (!__atomic_load_n(&c->over, __ATOMIC_RELAXED)) {
+		if (seen_by(&w, &c->bed->mem, 0x10000000, &byte)) {
+			c->none++;
+			continue;
+		}
+		assert_int_equal(byte, 0x77);
+		c->seen++;
+	}
+	bus_thread_leave();
+	return NULL;
+}
+
+/* Memory that comes and goes, and is unmapped as soon as the bus says that nobody looks any more. */
+static void test_window_while_memory_goes(void **state)
+{
+	struct changing c = { 0 };
+	pthread_t reader;
+	struct bed bed;
+
+	bed_init(&bed);
+	c.bed = &bed;
+	assert_int_equal(pthread_create(&reader, NULL, look_all_the_time, &c), 0);
+	for (unsigned i = 0; i < 300; i++) {
+		struct region region = {
+			.name = "guest", .kind = REGION_RAM, .space = SPACE_MMIO, .base = 0x10000000, .size = PIECE
+		};
+
+		assert_int_equal(memory_new(PIECE, &region.memory), 0);
+		memset(region.memory->host, 0x77, PIECE);
+		assert_int_equal(bus_add(bed.bus, &region), 0);
+		memory_put(region.memory);
+		usleep(100);
+		bus_remove(bed.bus, &region);
+		bus_drain(bed.bus);
+	}
+	__atomic_store_n(&c.over, true, __ATOMIC_RELAXED);
+	pthread_join(reader, NULL);
+	assert_true(c.seen > 0 && c.none > 0);
+	bed_fini(&bed);
+}
+
 static size_t resident(const struct memory *memory)
 {
 	size_t pages = memory->size / 4096, n = 0;
@@ -369,6 +482,8 @@ int main(void)
 		cmocka_unit_test(test_words),
 		cmocka_unit_test(test_words_behind_odd_memory),
 		cmocka_unit_test(test_map_some),
+		cmocka_unit_test(test_window_is_kept),
+		cmocka_unit_test(test_window_while_memory_goes),
 		cmocka_unit_test(test_discard),
 		cmocka_unit_test(test_memory_new),
 	};
