@@ -74,12 +74,16 @@ static bool place(const struct birth *b)
 	const int end = CHILD_FIRST_FD + (int)b->config->nr_fds;
 	int lifted[CHILD_FDS], null, words = fcntl(b->words, F_DUPFD_CLOEXEC, end);
 
+	if (words < 0)
+		return false;
 	for (unsigned i = 0; i < b->config->nr_fds; i++) {
 		lifted[i] = b->config->fds[i] < 0 ? -1 : fcntl(b->config->fds[i], F_DUPFD_CLOEXEC, end);
 		if (b->config->fds[i] >= 0 && lifted[i] < 0)
 			return false;
 	}
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		return false;
 	if (dup2(words, STDERR_FILENO) < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0)
 		return false;
 	for (unsigned i = 0; i < b->config->nr_fds; i++) {
@@ -100,20 +104,23 @@ static void keep_the_rest(const struct birth *b)
 /* In the child, on our memory and stack: it calls the system and nothing else. */
 static __attribute__((noreturn, noinline)) void be_born(const struct birth *b)
 {
-	int report = fcntl(b->report, F_DUPFD_CLOEXEC, CHILD_FIRST_FD + (int)b->config->nr_fds), error;
+	int report = fcntl(b->report, F_DUPFD_CLOEXEC, CHILD_FIRST_FD + (int)b->config->nr_fds), error = errno;
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	/* We may have ended before that. */
 	if (getppid() != b->parent)
 		_exit(NOT_BORN);
 	setpgid(0, 0);
-	if (place(b)) {
-		keep_the_rest(b);
-		reset_signals();
-		execvpe(b->program, (char **)(uintptr_t)b->config->argv, environ);
+	if (report >= 0) {
+		if (place(b)) {
+			keep_the_rest(b);
+			reset_signals();
+			execvpe(b->program, (char **)(uintptr_t)b->config->argv, environ);
+		}
+		error = errno;
 	}
-	error = errno;
-	(void)!write(report, &error, sizeof(error));
+	/* Without another number it still has its own: nothing was placed. Nothing told would pass for a birth. */
+	(void)!write(report >= 0 ? report : b->report, &error, sizeof(error));
 	_exit(NOT_BORN);
 }
 

@@ -36,9 +36,9 @@ struct child_config {
  * Starts it, with standard input and output on /dev/null, in a process group of its own: what the terminal's keys or a shell
  * send to ours is for us, and the guest, to end by. 0, or -errno with a line in `err`: -ENOENT says which package has it.
  *
- * To be called on a thread that lives as long as the process, main()'s: the kernel takes the end of the thread for that of
- * the parent. A program that changes its user loses that tie (prctl(2), PR_SET_PDEATHSIG); passt, which does when root
- * starts it, ends with its socket then.
+ * To be called on a thread that lives as long as the program is wanted, main()'s or a device's worker: the kernel takes the end
+ * of the thread for that of the parent. A program that changes its user loses that tie (prctl(2), PR_SET_PDEATHSIG); passt,
+ * which does when root starts it, ends with its socket then.
  */
 int child_start(const struct child_config *config, struct child **out, struct error *err)
 	__attribute__((warn_unused_result));
@@ -60,8 +60,9 @@ int child_watch(struct child *child, struct loop *loop, void (*gone)(void *arg, 
  */
 bool child_ended(struct child *child, unsigned ms, char how[CHILD_HOW]);
 /*
- * Kills it, at once and whatever it does, where it has not ended: when this returns, it touches nothing any more. child_end()
- * comes all the same. As child_ended().
+ * Kills it, at once and whatever it does, where it has not ended, and waits 10 s for the end: then it touches nothing any more.
+ * Only one that the kernel does not let go, in the midst of a request to a disk that does not answer, takes longer, and until
+ * then such a request may still reach the memory that it maps. child_end() comes all the same. As child_ended().
  */
 void child_kill(struct child *child);
 /*

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -154,6 +155,51 @@ static void one_that_is_not_there(void **state)
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 }
 
+#define FEW 48
+
+/* With so few descriptors left it either runs, or the reason is told. */
+static void one_for_which_there_are_no_descriptors(void **state)
+{
+	const char *argv[] = { "sh", "-c", "echo . >&3", NULL };
+	struct child_config config = { .argv = argv, .name = "helper", .package = "help", .nr_fds = 1 };
+	struct rlimit old, few;
+	unsigned nr_fds = 0, born = 0, not_born = 0;
+	int pipe[2], fds[FEW];
+	char how[CHILD_HOW];
+
+	assert_int_equal(pipe2(pipe, O_CLOEXEC), 0);
+	config.fds = &pipe[1];
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	few = (struct rlimit){ .rlim_cur = FEW, .rlim_max = old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	while ((fds[nr_fds] = fcntl(pipe[0], F_DUPFD_CLOEXEC, 0)) >= 0)
+		nr_fds++;
+	assert_true(nr_fds > 16);
+	for (unsigned left = 1; left <= 16; left++) {
+		struct error err = { .status = 0 };
+		struct child *child;
+
+		close(fds[--nr_fds]);
+		if (child_start(&config, &child, &err) == 0) {
+			assert_true(child_ended(child, SOON_MS, how));
+			assert_string_equal(how, "ended with status 0");
+			child_end(child, 0);
+			born++;
+		} else {
+			assert_int_equal(born, 0);
+			assert_non_null(strstr(err.text, "Too many open files"));
+			not_born++;
+		}
+	}
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_true(born && not_born >= 6);
+	while (nr_fds)
+		close(fds[--nr_fds]);
+	close(pipe[0]);
+	close(pipe[1]);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+}
+
 static void ready_or_not(void **state)
 {
 	struct made m;
@@ -294,6 +340,7 @@ int main(void)
 		cmocka_unit_test(it_gets_what_it_is_given_and_nothing_else),
 		cmocka_unit_test(descriptors_that_lie_in_each_others_places),
 		cmocka_unit_test(one_that_is_not_there),
+		cmocka_unit_test(one_for_which_there_are_no_descriptors),
 		cmocka_unit_test(ready_or_not),
 		cmocka_unit_test(its_end_in_mid_run_is_told),
 		cmocka_unit_test(one_that_is_told_to_end_is_not_gone),
