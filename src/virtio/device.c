@@ -203,7 +203,6 @@ static void serve_from_now(struct virtio_queue *vq)
 static void finish_reset(struct virtio *v)
 {
 	v->resetting = false;
-	__atomic_fetch_add(&v->resets, 1, __ATOMIC_RELAXED);
 	if (v->type->reset)
 		v->type->reset(v);
 	field_reset(virtio_state_fields, &v->state);
@@ -267,6 +266,7 @@ static void begin_reset(struct virtio *v)
 	if (v->resetting)
 		return;
 	v->resetting = true;
+	__atomic_fetch_add(&v->resets, 1, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < v->nr_queues; i++)
 		queue_leave(v->queues[i]);
 	if (v->leaving == 0)

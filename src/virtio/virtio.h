@@ -139,7 +139,7 @@ struct virtio {
 	unsigned leaving; /* queues that are not quiet yet, under the device's lock */
 	unsigned halting; /* those that are not paused yet, likewise */
 	bool resetting;   /* a whole reset waits for them */
-	uint64_t resets;  /* atomic: whole ones, the machine's too */
+	uint64_t resets;  /* atomic: whole ones, the driver's and the machine's */
 	/* device.c's own */
 	bool stuck;               /* virtio_stop() has waited for it in vain, and will not again */
 	bool abandoned;           /* it never became quiet, and the machine is gone: see virtio_destroy() */

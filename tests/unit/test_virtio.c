@@ -429,7 +429,10 @@ static void machine_reset_waits(void **state)
 	struct bed *bed = bed_new(false);
 	pthread_t thread;
 
+	/* Power-on is none. */
+	assert_int_equal(bed->toy->v.resets, 0);
 	start(bed);
+	assert_int_equal(bed->toy->v.resets, 1);
 	for (unsigned i = 0; i < QUEUES; i++) {
 		offer(bed, i);
 		WAIT(bed, kept(bed, i) == 1);
@@ -438,6 +441,7 @@ static void machine_reset_waits(void **state)
 	bed->dev->type->stop(bed->dev);
 	assert_int_equal(kept(bed, 0) + kept(bed, 1), 0);
 	device_reset(bed->dev);
+	assert_int_equal(bed->toy->v.resets, 2);
 	assert_int_equal(get(bed, VIRTIO_MMIO_STATUS), 0);
 	assert_false(run_interrupted(&bed->vm.run));
 	pthread_join(thread, NULL);
