@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arch/cmdline.h"
 #include "arch/x86/board.h"
 #include "core/word.h"
 
@@ -29,6 +30,7 @@ static const char *const default_params[] = {
 	"console=ttyS0",
 	"pci=noearly",
 	"i8042.noloop",
+	NULL,
 };
 
 static const char *const kernel_candidates[] = {
@@ -167,39 +169,13 @@ static int create(struct vm *vm, const struct guest_config *config, struct board
 	return 0;
 }
 
-/* One more word, which fits. Returns the new length. */
-static size_t add_word(struct board *board, size_t n, const char *word)
-{
-	return n + (size_t)snprintf(board->cmdline + n, sizeof(board->cmdline) - n, "%s%s", n ? " " : "", word);
-}
-
-/* Words in their order with a space between; the user's text as it is. */
-static int join_cmdline(struct board *board, struct error *err)
-{
-	const struct guest_config *config = &board->config;
-	size_t n = 0, max = sizeof(board->cmdline) - 1, len = config->params ? strlen(config->params) : 0;
-
-	for (size_t i = 0; !config->no_default_params && i < sizeof(default_params) / sizeof(default_params[0]); i++)
-		n = add_word(board, n, default_params[i]);
-	if (config->root_params && !config->no_default_params)
-		n = add_word(board, n, config->root_params);
-	if (len > max - n - 1) {
-		err->status = STATUS_USAGE;
-		return error_set(
-			err, -E2BIG, "-p: %zu bytes of command line are too many: at most %zu", n + 1 + len, max);
-	}
-	if (len)
-		add_word(board, n, config->params);
-	return 0;
-}
-
 static int open_images(struct board *board, struct error *err)
 {
 	int r;
 
 	if (board->config.firmware)
 		return 0; /* it was opened with the machine that it makes */
-	r = join_cmdline(board, err);
+	r = cmdline_join(board->cmdline, sizeof(board->cmdline), default_params, &board->config, err);
 	if (r)
 		return r;
 	r = boot_open(&board->boot, board->config.kernel, way_wanted(&board->config), board->config.initrd, err);

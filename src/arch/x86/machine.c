@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arch/place.h"
+#include "arch/guest_devices.h"
 #include "arch/x86/board.h"
 #include "desc/acpi.h"
 #include "dev/acpi_pm.h"
@@ -21,7 +21,6 @@
 #include "dev/serial.h"
 #include "pci/host.h"
 #include "pci/piix.h"
-#include "pci/testdev.h"
 
 #define IOAPIC_BASE 0xfec00000
 #define LAPIC_BASE  0xfee00000
@@ -120,63 +119,6 @@ static struct pci_window mem32_window(const struct board *board)
 	return (struct pci_window){ base, PCI_MEM32_END - base };
 }
 
-/* The type of what carries a virtio device. */
-static const struct device_type *const virtio_carriers[NR_VIRTIO_TRANSPORTS] = {
-	[VIRTIO_ON_PCI] = &virtio_pci_type,
-	[VIRTIO_ON_PCI_LEGACY] = &virtio_pci_type,
-	[VIRTIO_ON_MMIO] = &virtio_mmio_type,
-	[VIRTIO_ON_MMIO_LEGACY] = &virtio_mmio_type,
-};
-
-static bool on_pci(const struct guest_virtio *device)
-{
-	return device->transport == VIRTIO_ON_PCI || device->transport == VIRTIO_ON_PCI_LEGACY;
-}
-
-static int too_many(const struct guest_virtio *device, const char *what, struct error *err)
-{
-	err->status = STATUS_USAGE;
-	error_set(err, -ENOSPC, "%.200s: %s", device->option, what);
-	error_hint(err, "the key transport=%s puts a device elsewhere", on_pci(device) ? "mmio" : "pci");
-	return -ENOSPC;
-}
-
-/* The machine's own devices, and virtio devices on MMIO, which can be moved like them. */
-static int place_all(struct board *board, const struct placement *own, unsigned nr_own, const struct place_moves *moves,
-	struct error *err)
-{
-	const struct guest_config *config = &board->config;
-	const uint64_t base = config->firmware ? VIRTIO_MMIO_FIRMWARE : VIRTIO_MMIO;
-	struct placement *table = calloc(nr_own + config->nr_virtio, sizeof(*table));
-	unsigned n = 0;
-	int r = 0;
-
-	if (!table)
-		return error_set(err, -ENOMEM, "no memory for the machine's table");
-	memcpy(table, own, nr_own * sizeof(*table));
-	for (unsigned i = 0; r == 0 && i < config->nr_virtio; i++) {
-		const struct guest_virtio *device = &config->virtio[i];
-
-		if (on_pci(device))
-			continue;
-		if (n == VIRTIO_MMIO_DEVICES)
-			r = too_many(device, "this machine has no place for another virtio device on MMIO", err);
-		else
-			table[nr_own + n] = (struct placement){
-				.name = device->name,
-				.type = virtio_carriers[device->transport],
-				.config = &device->config,
-				.at = { MMIO(base + (uint64_t)n * VIRTIO_MMIO_SIZE) },
-				.irqs = { virtio_lines[n % (sizeof(virtio_lines) / sizeof(virtio_lines[0]))] },
-			};
-		n++;
-	}
-	if (r == 0)
-		r = place_moved(board->vm, table, nr_own + n, moves, err);
-	free(table);
-	return r;
-}
-
 /* One line a device; `at` in the order in which the type declares its regions. */
 static int build_legacy(struct board *board, struct error *err)
 {
@@ -210,6 +152,13 @@ static int build_legacy(struct board *board, struct error *err)
 		.taken = lines_taken,
 		.nr_taken = sizeof(lines_taken) / sizeof(lines_taken[0]),
 	};
+	const struct virtio_room room = {
+		.base = board->config.firmware ? VIRTIO_MMIO_FIRMWARE : VIRTIO_MMIO,
+		.step = VIRTIO_MMIO_SIZE,
+		.devices = VIRTIO_MMIO_DEVICES,
+		.lines = virtio_lines,
+		.nr_lines = sizeof(virtio_lines) / sizeof(virtio_lines[0]),
+	};
 	const struct report_config report_config = { .exit = board->config.exit_port };
 	const struct placement table[] = {
 		{ "kernel", &held_type, &kernel_config },
@@ -231,7 +180,7 @@ static int build_legacy(struct board *board, struct error *err)
 	};
 	const unsigned n = sizeof(table) / sizeof(table[0]) - !board->vm->debugcon;
 
-	return place_all(board, table, n, &moves, err);
+	return guest_place(board->vm, &board->config, &room, table, n, &moves, err);
 }
 
 /* NULL: none, in a machine with firmware. */
@@ -297,75 +246,13 @@ static int check_moved(struct board *board, struct error *err)
 	return 0;
 }
 
-/* PCI functions have a slot instead of addresses: their BARs are placed from the bridge's windows. */
-struct pci_placement {
-	const char *name;
-	const struct device_type *type;
-	unsigned slot, function;
-	bool wanted;
-	const void *config;
-};
-
-static int add_function(struct board *board, const struct pci_placement *line, struct error *err)
-{
-	/* The bus connects the wire, by slot and pin. */
-	const struct placement made = {
-		.name = line->name, .type = line->type, .config = line->config, .irqs = { IRQ_NONE }
-	};
-	struct device *dev;
-	int r = place_devices(board->vm, &made, 1, err);
-
-	if (r)
-		return r;
-	dev = vm_device(board->vm, line->name);
-	r = pci_bus_add(board->pci, container_of(dev, struct pci_function, dev), line->slot, line->function, err);
-	if (r)
-		vm_remove_device(dev);
-	return r;
-}
-
-/* Each in a slot of its own, from `slot` on. */
-static int add_virtio(struct board *board, unsigned slot, struct error *err)
-{
-	const struct guest_config *config = &board->config;
-	int r = 0;
-
-	for (unsigned i = 0; r == 0 && i < config->nr_virtio; i++) {
-		const struct guest_virtio *device = &config->virtio[i];
-		const struct pci_placement line = { device->name, virtio_carriers[device->transport], slot, 0, true,
-			&device->config };
-
-		if (!on_pci(device))
-			continue;
-		if (slot == PCI_SLOTS)
-			return too_many(device, "all slots of the PCI bus are taken", err);
-		r = add_function(board, &line, err);
-		slot++;
-	}
-	return r;
-}
-
 int board_build(struct board *board, struct error *err)
 {
-	const struct guest_config *config = &board->config;
-	const bool firmware = config->firmware;
+	const bool firmware = board->config.firmware;
 	const struct piix_power_config power = { .pm_base = PM_EVENT };
-	const unsigned tests = config->pci_test_functions ? config->pci_test_functions : config->pci_test;
-	const unsigned slot = firmware ? PIIX_SLOT + 1 : 1;
-	static const struct pci_test_config first = { .pin = 1, .msix = true };
-	static const struct pci_test_config pins[PCI_PINS] = { { 1 }, { 2 }, { 3 }, { 4 } };
-	/* Test functions have their pins in turn, so that some share a wire and others do not. */
-	const struct pci_placement functions[] = {
-		{ "south-bridge", &piix_isa_type, PIIX_SLOT, PIIX_ISA, firmware, NULL },
-		{ "south-bridge-pm", &piix_power_type, PIIX_SLOT, PIIX_POWER, firmware, &power },
-		{ "pci-test", &pci_test_type, slot, 0, tests > 0, &first },
-		{ "pci-test1", &pci_test_type, slot, 1, tests > 1, &pins[1] },
-		{ "pci-test2", &pci_test_type, slot, 2, tests > 2, &pins[2] },
-		{ "pci-test3", &pci_test_type, slot, 3, tests > 3, &pins[3] },
-		{ "pci-test4", &pci_test_type, slot, 4, tests > 4, &pins[0] },
-		{ "pci-test5", &pci_test_type, slot, 5, tests > 5, &pins[1] },
-		{ "pci-test6", &pci_test_type, slot, 6, tests > 6, &pins[2] },
-		{ "pci-test7", &pci_test_type, slot, 7, tests > 7, &pins[3] },
+	const struct pci_placement bridge[] = {
+		{ "south-bridge", &piix_isa_type, PIIX_SLOT, PIIX_ISA, NULL },
+		{ "south-bridge-pm", &piix_power_type, PIIX_SLOT, PIIX_POWER, &power },
 	};
 	int r = build_legacy(board, err);
 
@@ -376,12 +263,10 @@ int board_build(struct board *board, struct error *err)
 	board->pci = pci_host_bus(vm_device(board->vm, "pci"));
 	if (firmware)
 		r = firmware_build(board, err);
-	for (size_t i = 0; r == 0 && i < sizeof(functions) / sizeof(functions[0]); i++) {
-		if (functions[i].wanted)
-			r = add_function(board, &functions[i], err);
-	}
+	for (size_t i = 0; r == 0 && firmware && i < sizeof(bridge) / sizeof(bridge[0]); i++)
+		r = guest_place_function(board->vm, board->pci, &bridge[i], err);
 	if (r == 0)
-		r = add_virtio(board, slot + (tests > 0), err);
+		r = guest_place_functions(board->vm, board->pci, &board->config, firmware ? PIIX_SLOT + 1 : 1, err);
 	return r;
 }
 
