@@ -325,11 +325,11 @@ static void set_line(void *chip, unsigned line, bool level)
 	t->lines[line].level = level;
 }
 
-static void send_msi(void *chip, uint64_t addr, uint32_t data)
+static void send_msi(void *chip, struct irq_message message)
 {
 	struct tester *t = chip;
 
-	t->msis[t->nr_msis++ % TESTER_MSIS] = (struct tester_msi){ addr, data };
+	t->msis[t->nr_msis++ % TESTER_MSIS] = (struct tester_msi){ message.addr, message.data };
 }
 
 static const struct irqchip_ops tester_chip = { .set_line = set_line, .send_msi = send_msi };

@@ -44,7 +44,7 @@ static void fd_deassign(struct irq_router *router, struct irq *irq)
 static void route_assign(struct irq_router *router, struct irq_route *route)
 {
 	route->assigned = router->ops && router->ops->route_add &&
-			  router->ops->route_add(router->chip, route->fd, route->addr, route->data, &route->id) == 0;
+			  router->ops->route_add(router->chip, route->fd, route->message, &route->id) == 0;
 }
 
 static void route_deassign(struct irq_router *router, struct irq_route *route)
@@ -213,17 +213,17 @@ void irq_disarm(struct irq *irq)
 	irq->armed = false;
 }
 
-void irq_msi(struct irq_router *router, uint64_t addr, uint32_t data)
+void irq_msi(struct irq_router *router, struct irq_message message)
 {
 	if (router->ops && router->ops->send_msi)
-		router->ops->send_msi(router->chip, addr, data);
+		router->ops->send_msi(router->chip, message);
 }
 
-void irq_route_arm(struct irq_router *router, struct irq_route *route, int fd, uint64_t addr, uint32_t data)
+void irq_route_arm(struct irq_router *router, struct irq_route *route, int fd, struct irq_message message)
 {
 	if (route->router)
 		irq_route_disarm(route);
-	*route = (struct irq_route){ .router = router, .addr = addr, .data = data, .fd = fd };
+	*route = (struct irq_route){ .router = router, .message = message, .fd = fd };
 	pthread_mutex_lock(&router->lock);
 	route->next = router->routes;
 	router->routes = route;

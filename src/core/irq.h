@@ -4,7 +4,7 @@
  *
  * A `struct irq` is one source: a device's wire. A line is what it is soldered to; several sources of one
  * trigger kind may share it, and its level is the OR of theirs (a PC's UARTs share lines 3 and 4 so, though
- * the input behind detects edges). A message (MSI) is an address and a value. What
+ * the input behind detects edges). A message is an address and a value. What
  * takes them is the interrupt chip behind the router: KVM's, or a test's. Eventfds can be a second end of a wire
  * (irq_arm) or of a message (irq_route_arm), so that who signals them - another process, the kernel - needs no detour
  * through us.
@@ -21,14 +21,22 @@ enum irq_trigger { IRQ_EDGE, IRQ_LEVEL };
 #define IRQ_LINES 1024
 #define IRQ_NONE  UINT32_MAX
 
+/* A message-signalled interrupt (MSI): a write of `data` to `addr`, which is no RAM. */
+struct irq_message {
+	uint64_t addr;
+	uint32_t data;
+	/* Who sends it, for chips that look messages up by that: a PCI function's bus, slot and function numbers. */
+	uint32_t sender;
+};
+
 struct irqchip_ops {
 	void (*set_line)(void *chip, unsigned line, bool level);
-	void (*send_msi)(void *chip, uint64_t addr, uint32_t data);
+	void (*send_msi)(void *chip, struct irq_message message);
 	/* 0 or -errno: signals of `fd` raise the line; see irq_arm(). NULL: the chip cannot. `del` cannot fail. */
 	int (*fd_add)(void *chip, unsigned line, int fd, int resample);
 	void (*fd_del)(void *chip, unsigned line, int fd);
 	/* Likewise for a message; *id is the chip's name for the pair. */
-	int (*route_add)(void *chip, int fd, uint64_t addr, uint32_t data, unsigned *id);
+	int (*route_add)(void *chip, int fd, struct irq_message message, unsigned *id);
 	void (*route_del)(void *chip, int fd, unsigned id);
 };
 
@@ -89,13 +97,12 @@ void irq_pulse(struct irq *irq);
  */
 int irq_arm(struct irq *irq, int fd, int resample) __attribute__((warn_unused_result));
 void irq_disarm(struct irq *irq);
-void irq_msi(struct irq_router *router, uint64_t addr, uint32_t data);
+void irq_msi(struct irq_router *router, struct irq_message message);
 
 /* A message that signals of an eventfd send. Embedded in who owns both; begins as zeros. */
 struct irq_route {
 	struct irq_router *router; /* NULL: not armed */
-	uint64_t addr;
-	uint32_t data;
+	struct irq_message message;
 	int fd;
 	/* the router's own */
 	bool assigned; /* the chip has it */
@@ -109,7 +116,7 @@ struct irq_route {
  * reads `fd` and calls irq_msi(). One that is armed already changes its message. Both are legal in handlers, but can take
  * milliseconds; the caller serialises calls for one route.
  */
-void irq_route_arm(struct irq_router *router, struct irq_route *route, int fd, uint64_t addr, uint32_t data);
+void irq_route_arm(struct irq_router *router, struct irq_route *route, int fd, struct irq_message message);
 void irq_route_disarm(struct irq_route *route); /* fine on one that is not armed */
 
 #endif

@@ -131,15 +131,21 @@ void kvm_close(struct kvm *kvm)
 static void set_line(void *chip, unsigned line, bool level)
 {
 	struct kvm *kvm = chip;
-	struct kvm_irq_level irq = { .irq = line, .level = level };
+	struct kvm_irq_level irq = { .irq = kvm->first_line + line, .level = level };
 
 	ioctl(kvm->fd, KVM_IRQ_LINE, &irq);
 }
 
-static void send_msi(void *chip, uint64_t addr, uint32_t data)
+static void send_msi(void *chip, struct irq_message message)
 {
 	struct kvm *kvm = chip;
-	struct kvm_msi msi = { .address_lo = (uint32_t)addr, .address_hi = (uint32_t)(addr >> 32), .data = data };
+	struct kvm_msi msi = {
+		.address_lo = (uint32_t)message.addr,
+		.address_hi = (uint32_t)(message.addr >> 32),
+		.data = message.data,
+		.flags = kvm->msi_sender ? KVM_MSI_VALID_DEVID : 0,
+		.devid = kvm->msi_sender ? message.sender : 0,
+	};
 
 	ioctl(kvm->fd, KVM_SIGNAL_MSI, &msi);
 }
@@ -179,5 +185,6 @@ static const struct irqchip_ops kvm_irqchip = {
 
 void kvm_take_irqs(struct kvm *kvm)
 {
+	kvm->msi_sender = kvm_check(kvm, KVM_CAP_MSI_DEVID) > 0;
 	irq_router_chip(&kvm->vm->irqs, &kvm_irqchip, kvm);
 }

@@ -79,6 +79,9 @@ struct kvm {
 	unsigned zones;            /* coalesced regions; atomic */
 	struct timer ring_timer;
 
+	uint32_t first_line; /* KVM_IRQ_LINE's number of line 0; the architecture's */
+	bool msi_sender;     /* this KVM wants to know who sends a message */
+
 	/* What eventfds of messages lead to (routes.c): KVM's whole table. Under the interrupt router's lock. */
 	struct kvm_irq_routing *routes;           /* NULL: the architecture has not said what comes first in it */
 	unsigned nr_lines;                        /* entries of lines; those of messages follow */
@@ -132,7 +135,7 @@ void kvm_was_paused(struct kvm *kvm);
 void kvm_drain_posted(struct kvm *kvm);
 
 /* routes.c's side of the irqchip: see struct irqchip_ops. */
-int kvm_route_add(void *chip, int fd, uint64_t addr, uint32_t data, unsigned *id);
+int kvm_route_add(void *chip, int fd, struct irq_message message, unsigned *id);
 void kvm_route_del(void *chip, int fd, unsigned id);
 /* An eventfd for a GSI, or (KVM_IRQFD_FLAG_DEASSIGN) no more. 0 or -errno. */
 int kvm_irqfd(struct kvm *kvm, unsigned gsi, int fd, int resample, uint32_t flags);

@@ -40,21 +40,36 @@ static bool taken(const struct kvm *kvm, unsigned message)
 	return kvm->routes_taken[message / 64] >> message % 64 & 1;
 }
 
-static bool same(const struct kvm_irq_routing_entry *entry, uint64_t addr, uint32_t data)
+static struct kvm_irq_routing_entry entry_of(const struct kvm *kvm, unsigned message, struct irq_message m)
 {
-	return entry->u.msi.address_lo == (uint32_t)addr && entry->u.msi.address_hi == (uint32_t)(addr >> 32) &&
-	       entry->u.msi.data == data;
+	struct kvm_irq_routing_entry entry = { .gsi = kvm->first_message + message, .type = KVM_IRQ_ROUTING_MSI };
+
+	entry.u.msi.address_lo = (uint32_t)m.addr;
+	entry.u.msi.address_hi = (uint32_t)(m.addr >> 32);
+	entry.u.msi.data = m.data;
+	if (kvm->msi_sender) {
+		entry.flags = KVM_MSI_VALID_DEVID;
+		entry.u.msi.devid = m.sender;
+	}
+	return entry;
+}
+
+static bool same(const struct kvm *kvm, unsigned message, struct irq_message m)
+{
+	const struct kvm_irq_routing_entry entry = entry_of(kvm, message, m);
+
+	return memcmp(&kvm->routes->entries[kvm->nr_lines + message], &entry, sizeof(entry)) == 0;
 }
 
 /* The free message that says the same already; else any free one; else one past the last. */
-static unsigned find_message(const struct kvm *kvm, uint64_t addr, uint32_t data)
+static unsigned find_message(const struct kvm *kvm, struct irq_message m)
 {
 	unsigned n = kvm->routes->nr - kvm->nr_lines, found = n;
 
 	for (unsigned i = 0; i < n; i++) {
 		if (taken(kvm, i))
 			continue;
-		if (same(&kvm->routes->entries[kvm->nr_lines + i], addr, data))
+		if (same(kvm, i, m))
 			return i;
 		if (found == n)
 			found = i;
@@ -78,13 +93,13 @@ static int grow_table(struct kvm *kvm, unsigned at)
 	return 0;
 }
 
-static int set_message(struct kvm *kvm, unsigned message, uint64_t addr, uint32_t data)
+static int set_message(struct kvm *kvm, unsigned message, struct irq_message m)
 {
 	unsigned at = kvm->nr_lines + message, nr = kvm->routes->nr;
 	struct kvm_irq_routing_entry *entry, old = { 0 };
 	int r;
 
-	if (at < nr && same(&kvm->routes->entries[at], addr, data))
+	if (at < nr && same(kvm, message, m))
 		return 0;
 	r = grow_table(kvm, at);
 	if (r)
@@ -94,10 +109,7 @@ static int set_message(struct kvm *kvm, unsigned message, uint64_t addr, uint32_
 		old = *entry;
 	else
 		kvm->routes->nr = at + 1;
-	*entry = (struct kvm_irq_routing_entry){ .gsi = kvm->first_message + message, .type = KVM_IRQ_ROUTING_MSI };
-	entry->u.msi.address_lo = (uint32_t)addr;
-	entry->u.msi.address_hi = (uint32_t)(addr >> 32);
-	entry->u.msi.data = data;
+	*entry = entry_of(kvm, message, m);
 	if (ioctl(kvm->fd, KVM_SET_GSI_ROUTING, kvm->routes) == 0)
 		return 0;
 	r = -errno;
@@ -106,7 +118,7 @@ static int set_message(struct kvm *kvm, unsigned message, uint64_t addr, uint32_
 	return r;
 }
 
-int kvm_route_add(void *chip, int fd, uint64_t addr, uint32_t data, unsigned *id)
+int kvm_route_add(void *chip, int fd, struct irq_message m, unsigned *id)
 {
 	struct kvm *kvm = chip;
 	unsigned message;
@@ -114,8 +126,8 @@ int kvm_route_add(void *chip, int fd, uint64_t addr, uint32_t data, unsigned *id
 
 	if (!kvm->routes)
 		return -ENOTSUP;
-	message = find_message(kvm, addr, data);
-	r = set_message(kvm, message, addr, data);
+	message = find_message(kvm, m);
+	r = set_message(kvm, message, m);
 	if (r == 0)
 		r = kvm_irqfd(kvm, kvm->first_message + message, fd, -1, 0);
 	if (r)

@@ -34,11 +34,15 @@ static uint32_t *entry(const struct msix *msix, unsigned vector)
 	return msix->table + MSIX_WORDS * vector;
 }
 
-static uint64_t address(const struct msix *msix, unsigned vector)
+static struct irq_message message(const struct msix *msix, unsigned vector)
 {
 	const uint32_t *words = entry(msix, vector);
 
-	return (uint64_t)words[WORD_ADDR_HIGH] << 32 | words[WORD_ADDR_LOW];
+	return (struct irq_message){
+		.addr = (uint64_t)words[WORD_ADDR_HIGH] << 32 | words[WORD_ADDR_LOW],
+		.data = words[WORD_DATA],
+		.sender = msix->fn->devfn,
+	};
 }
 
 /* With the lock held, as all that follow but the public ones. */
@@ -62,7 +66,7 @@ static void send_or_note(struct msix *msix, unsigned vector)
 	}
 	*word &= ~bit;
 	msix->sent++;
-	irq_msi(&msix->fn->dev.vm->irqs, address(msix, vector), entry(msix, vector)[WORD_DATA]);
+	irq_msi(&msix->fn->dev.vm->irqs, message(msix, vector));
 }
 
 /* What was signalled, where nobody else reads it. */
@@ -90,15 +94,15 @@ static void route_follow(struct msix *msix, unsigned vector)
 {
 	struct msix_vector *v = &msix->vectors[vector];
 	struct vm *vm = msix->fn->dev.vm;
-	uint32_t data = entry(msix, vector)[WORD_DATA];
+	const struct irq_message now = message(msix, vector);
 
 	if (!v->armed)
 		return;
 	if (may_send(msix, vector)) {
-		if (v->route.router && v->route.addr == address(msix, vector) && v->route.data == data)
+		if (v->route.router && v->route.message.addr == now.addr && v->route.message.data == now.data)
 			return;
 		loop_unwatch(&vm->loop, &v->watch);
-		irq_route_arm(&vm->irqs, &v->route, v->watch.fd, address(msix, vector), data);
+		irq_route_arm(&vm->irqs, &v->route, v->watch.fd, now);
 	} else {
 		irq_route_disarm(&v->route);
 	}

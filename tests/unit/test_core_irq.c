@@ -30,12 +30,12 @@ static void chip_set_line(void *arg, unsigned line, bool level)
 		snprintf(chip->log + n, sizeof(chip->log) - n, "%u%c ", line, level ? '+' : '-');
 }
 
-static void chip_send_msi(void *arg, uint64_t addr, uint32_t data)
+static void chip_send_msi(void *arg, struct irq_message message)
 {
 	struct chip *chip = arg;
 
-	chip->addr = addr;
-	chip->data = data;
+	chip->addr = message.addr;
+	chip->data = message.data;
 }
 
 static int chip_fd_add(void *arg, unsigned line, int fd, int resample)
@@ -55,13 +55,13 @@ static void chip_fd_del(void *arg, unsigned line, int fd)
 	snprintf(chip->log + n, sizeof(chip->log) - n, "%u!%d ", line, fd);
 }
 
-static int chip_route_add(void *arg, int fd, uint64_t addr, uint32_t data, unsigned *id)
+static int chip_route_add(void *arg, int fd, struct irq_message message, unsigned *id)
 {
 	struct chip *chip = arg;
 	size_t n = strlen(chip->log);
 
 	*id = (unsigned)fd * 10;
-	snprintf(chip->log + n, sizeof(chip->log) - n, "%d=%x/%x ", fd, (unsigned)addr, data);
+	snprintf(chip->log + n, sizeof(chip->log) - n, "%d=%x/%x ", fd, (unsigned)message.addr, message.data);
 	return chip->refuse;
 }
 
@@ -189,14 +189,14 @@ static void test_chip_comes_late(void **state)
 	struct chip chip = { 0 };
 
 	irq_router_init(&router, NULL, NULL);
-	irq_msi(&router, 1, 2);
+	irq_msi(&router, (struct irq_message){ 1, 2 });
 	assert_int_equal(irq_connect(&router, &a, 1023), 0);
 	irq_set(&a, true);
 	irq_pulse(&a);
 	irq_set(&a, true);
 	irq_router_chip(&router, &chip_ops, &chip);
 	check_log(&chip, "1023+ ");
-	irq_msi(&router, 0xfee00000, 0x4021);
+	irq_msi(&router, (struct irq_message){ 0xfee00000, 0x4021 });
 	assert_true(chip.addr == 0xfee00000);
 	assert_int_equal(chip.data, 0x4021);
 	irq_router_chip(&router, NULL, NULL);
@@ -285,13 +285,13 @@ static void test_message_by_eventfd(void **state)
 
 	irq_router_init(&router, &chip_ops, &chip);
 	irq_route_disarm(&a);
-	irq_route_arm(&router, &a, 10, 0xfee00000, 0x21);
+	irq_route_arm(&router, &a, 10, (struct irq_message){ 0xfee00000, 0x21 });
 	check_log(&chip, "10=fee00000/21 ");
 	assert_true(a.assigned);
-	irq_route_arm(&router, &b, 11, 0xfee00000, 0x22);
+	irq_route_arm(&router, &b, 11, (struct irq_message){ 0xfee00000, 0x22 });
 	check_log(&chip, "11=fee00000/22 ");
 	/* Another message for the same eventfd, and another eventfd. */
-	irq_route_arm(&router, &a, 10, 0xfee01000, 0x31);
+	irq_route_arm(&router, &a, 10, (struct irq_message){ 0xfee01000, 0x31 });
 	check_log(&chip, "10!100 10=fee01000/31 ");
 	irq_route_disarm(&b);
 	irq_route_disarm(&b);
@@ -304,7 +304,7 @@ static void test_message_by_eventfd(void **state)
 	irq_router_chip(&router, &chip_ops, &other);
 	check_log(&other, "10=fee01000/31 ");
 	assert_false(a.assigned);
-	irq_route_arm(&router, &b, 11, 0xfee00000, 0x22);
+	irq_route_arm(&router, &b, 11, (struct irq_message){ 0xfee00000, 0x22 });
 	assert_false(b.assigned);
 	irq_route_disarm(&b);
 	check_log(&other, "11=fee00000/22 ");

@@ -37,25 +37,27 @@ static uint64_t bar;
 static struct {
 	unsigned messages, routes, unroutes, wrong;
 	uint64_t addr, route_addr;
-	uint32_t data, route_data;
+	uint32_t data, route_data, sender;
 	int fd, refuse;
 } chip;
 
-static void send_msi(void *arg, uint64_t addr, uint32_t data)
+static void send_msi(void *arg, struct irq_message message)
 {
 	chip.messages++;
-	chip.addr = addr;
-	chip.data = data;
+	chip.addr = message.addr;
+	chip.data = message.data;
+	chip.sender = message.sender;
 }
 
-static int route_add(void *arg, int fd, uint64_t addr, uint32_t data, unsigned *id)
+static int route_add(void *arg, int fd, struct irq_message message, unsigned *id)
 {
 	if (chip.refuse)
 		return chip.refuse;
 	chip.routes++;
 	chip.fd = fd;
-	chip.route_addr = addr;
-	chip.route_data = data;
+	chip.route_addr = message.addr;
+	chip.route_data = message.data;
+	chip.sender = message.sender;
 	*id = 5;
 	return 0;
 }
@@ -418,6 +420,7 @@ static void test_eventfd_in_the_chip(void **state)
 	assert_int_equal(chip.fd, fd);
 	assert_true(chip.route_addr == 0xfee02000);
 	assert_int_equal(chip.route_data, 0x4002);
+	assert_int_equal(chip.sender, pci_devfn(SLOT, 0));
 	assert_true(msix_direct(&dev->msix, 2));
 	/* The chip's now; nobody here takes signals from it. */
 	assert_int_equal(eventfd_write(fd, 1), 0);
@@ -515,10 +518,10 @@ static void test_reset_while_armed(void **state)
 
 #define SENDS 20000
 
-static void strict_msi(void *arg, uint64_t addr, uint32_t data)
+static void strict_msi(void *arg, struct irq_message message)
 {
 	/* Under the vectors' lock, so no atomics; ThreadSanitizer watches. */
-	chip.wrong += dev->state.msix.table[3] != 0 || data != 0x4000;
+	chip.wrong += dev->state.msix.table[3] != 0 || message.data != 0x4000;
 	chip.messages++;
 }
 

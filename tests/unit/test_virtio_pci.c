@@ -87,11 +87,11 @@ static struct {
 	uint32_t data;
 } chip;
 
-static void send_msi(void *arg, uint64_t addr, uint32_t data)
+static void send_msi(void *arg, struct irq_message message)
 {
 	chip.messages++;
-	chip.addr = addr;
-	chip.data = data;
+	chip.addr = message.addr;
+	chip.data = message.data;
 }
 
 /* Messages that eventfds send: by the fd, which vector's. */
@@ -100,13 +100,13 @@ static struct {
 	uint32_t data;
 } routes[QUEUES];
 
-static int route_add(void *arg, int fd, uint64_t addr, uint32_t data, unsigned *id)
+static int route_add(void *arg, int fd, struct irq_message message, unsigned *id)
 {
 	for (*id = 0; *id < QUEUES; ++*id) {
 		if (routes[*id].fd)
 			continue;
 		routes[*id].fd = fd;
-		routes[*id].data = data;
+		routes[*id].data = message.data;
 		return 0;
 	}
 	return -ENOSPC;
