@@ -131,10 +131,12 @@ struct arch {
 	const struct arch_kvm *kvm; /* NULL: the host's CPU is another, and has no guests of this one */
 };
 
-extern const struct arch arch_x86_64;
+extern const struct arch arch_x86_64, arch_arm64;
 
 /* All of them, NULL-ended. Any architecture's machine is built on any host; only the host's own runs. */
 extern const struct arch *const archs[];
+/* The host's own; on a host that has guests of none, the first. */
+const struct arch *arch_host(void);
 /* The one of that name, or NULL. */
 const struct arch *arch_find(const char *name);
 

@@ -311,7 +311,7 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 	struct machine_config *m = &d->config;
 	const struct option_spec specs[] = {
 		{ OPTION_GROUP, 0, "Machine:", NULL, NULL, NULL },
-		{ OPTION_STRING, 0, "arch", "ARCH", "the machine's architecture; default: x86_64", &d->arch },
+		{ OPTION_STRING, 0, "arch", "ARCH", "the machine's architecture; default: this host's", &d->arch },
 		OPTION_MEM(m),
 		OPTION_CPUS(m),
 		OPTION_PLACE(&d->place),
@@ -369,7 +369,7 @@ int cmd_device_test(int argc, char **argv, struct error *err)
 		error_set(err, -ENOMEM, "no memory for the machine");
 		return STATUS_HOST;
 	}
-	d->arch = archs[0]->name;
+	d->arch = arch_host()->name;
 	d->config = (struct machine_config){
 		.guest = { .ram = DEFAULT_RAM, .cpus = DEFAULT_CPUS },
 		.dry_run = true,

@@ -59,7 +59,8 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 	struct machine_config *m = &o->machine;
 	const struct option_spec specs[] = {
 		{ OPTION_GROUP, 0, "Guest:", NULL, NULL, NULL },
-		{ OPTION_STRING, 'k', "kernel", "FILE", "bzImage or ELF; default: the build tree's, then the host's",
+		{ OPTION_STRING, 'k', "kernel", "FILE",
+			"bzImage or ELF, on arm64 Image; default: the build tree's, then the host's",
 			&m->guest.kernel },
 		OPTION_FIRMWARE(m),
 		OPTION_FLASH(m),
@@ -262,7 +263,7 @@ int cmd_run(int argc, char **argv, struct error *err)
 	struct run_options o = {
 		.machine = {
 			.guest = { .ram = DEFAULT_RAM, .cpus = DEFAULT_CPUS },
-			.arch = &arch_x86_64,
+			.arch = arch_host(),
 			.kvm_device = "/dev/kvm",
 			.shutdown_timeout = SHUTDOWN_TIMEOUT,
 		},

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* arch.c - arm64's side of the contract in arch/arch.h. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "arch/arm64/board.h"
+#include "arch/cmdline.h"
+
+/* Room for a small kernel and the device tree. */
+#define MIN_RAM (16ULL << 20)
+/* Of a guest-physical address, where nobody asks KVM for more. */
+#define PHYS_BITS 40
+/* So many redistributors end where the virtio devices begin; KVM has fewer vCPUs. */
+#define MAX_CPUS 512
+
+static const char *const default_params[] = {
+	"console=ttyS0",
+	NULL,
+};
+
+static const char *const kernel_candidates[] = {
+	"./Image",
+	"./arch/arm64/boot/Image",
+	"../../arch/arm64/boot/Image",
+	"./arch/arm64/boot/Image.gz",
+	"/boot/vmlinuz-%s",
+	"/boot/Image-%s",
+	NULL,
+};
+
+static int check(const struct guest_config *config, struct error *err)
+{
+	uint64_t limit = (1ULL << PHYS_BITS) - LAYOUT_RAM;
+
+	err->status = STATUS_USAGE;
+	if (config->ram < MIN_RAM)
+		return error_set(err, -EINVAL, "-m: %llu KiB is too little: at least 16 MiB",
+			(unsigned long long)(config->ram >> 10));
+	if (config->ram > limit)
+		return error_set(err, -ERANGE, "-m: %llu GiB is beyond this machine's address space: at most %llu GiB",
+			(unsigned long long)(config->ram >> 30), (unsigned long long)(limit >> 30));
+	if (config->ram & 0xffff)
+		return error_set(err, -EINVAL, "-m: not a multiple of 64 KiB");
+	if (config->cpus < 1)
+		return error_set(err, -EINVAL, "-c 0: a guest has at least one vCPU");
+	if (config->cpus > MAX_CPUS)
+		return error_set(err, -ERANGE, "-c %u: at most %u vCPUs", config->cpus, MAX_CPUS);
+	if (config->boot)
+		return error_set(err, -EINVAL, "--boot: an arm64 kernel is started in one way only");
+	if (config->firmware || config->flash)
+		return error_set(err, -ENOTSUP, "--firmware and --flash: not on arm64 yet");
+	if (config->pci_test_functions > PCI_FUNCTIONS)
+		return error_set(err, -ERANGE, "--pci-test-functions %u: a PCI device has 1 to %d",
+			config->pci_test_functions, PCI_FUNCTIONS);
+	err->status = 0;
+	return 0;
+}
+
+static void destroy(struct board *board)
+{
+	if (!board)
+		return;
+#ifdef __aarch64__
+	gic_close(board);
+#endif
+	arm64_boot_close(&board->boot);
+	bus_remove(board->vm->bus, &board->ports);
+	bus_remove(board->vm->bus, &board->ram);
+	bus_drain(board->vm->bus);
+	free(board);
+}
+
+static int add_ram(struct board *board, struct error *err)
+{
+	struct memory *memory = board->config.memory;
+	int r = 0;
+
+	if (memory)
+		memory_get(memory);
+	else
+		r = memory_new(board->config.ram, &memory);
+	if (r)
+		return error_set(err, r, "no address space for %llu MiB of guest RAM: %s",
+			(unsigned long long)(board->config.ram >> 20), strerror(-r));
+	board->ram = (struct region){ .name = "RAM",
+		.kind = REGION_RAM,
+		.space = SPACE_MMIO,
+		.base = LAYOUT_RAM,
+		.size = board->config.ram,
+		.memory = memory };
+	r = bus_add(board->vm->bus, &board->ram);
+	/* The region has a reference of its own now, or nobody has one. */
+	memory_put(memory);
+	return r ? error_set(err, r, "guest RAM at %#llx: %s", LAYOUT_RAM, strerror(-r)) : 0;
+}
+
+static int create(struct vm *vm, const struct guest_config *config, struct board **out, struct error *err)
+{
+	struct board *board = calloc(1, sizeof(*board));
+	int r;
+
+	if (!board)
+		return error_set(err, -ENOMEM, "no memory for the board");
+	board->vm = vm;
+	board->config = *config;
+	board->gic = GIC_V3_ITS;
+	board->gic_fd = board->its_fd = -1;
+	vm->ram_size = config->ram;
+	r = add_ram(board, err);
+	if (r) {
+		destroy(board);
+		return r;
+	}
+	*out = board;
+	return 0;
+}
+
+static int open_images(struct board *board, struct error *err)
+{
+	int r = cmdline_join(board->cmdline, sizeof(board->cmdline), default_params, &board->config, err);
+
+	if (r == 0)
+		r = arm64_boot_open(&board->boot, board->config.kernel, board->config.initrd, err);
+	return r;
+}
+
+/* Whether there is nobody who could mount the root that the command line names: no initrd, nor the kernel. */
+static bool is_rootless(struct board *board)
+{
+	const struct guest_config *config = &board->config;
+
+	if (!config->root_needs || config->initrd || config->no_default_params)
+		return false;
+	if (config->params && strstr(config->params, "root="))
+		return false;
+	return !arm64_boot_holds(&board->boot, &board->vm->mem, &board->places, config->root_needs);
+}
+
+/* The device tree says what interrupt controller there is, so it is written when KVM has told: by enter(). */
+static int load(struct board *board, struct error *err)
+{
+	int r = arm64_boot_place(&board->boot, board->config.ram, &board->places, err);
+
+	if (r == 0 && board->config.kernel)
+		r = arm64_boot_load(&board->boot, &board->vm->mem, &board->places, err);
+	if (r == 0 && board->config.kernel && !board->loaded)
+		board->rootless = is_rootless(board);
+	board->loaded = true;
+	return r;
+}
+
+static void started(struct board *board)
+{
+}
+
+static void info(struct board *board, struct board_info *info)
+{
+	const struct kernel *kernel = &board->boot.kernel;
+
+	*info = (struct board_info){
+		.kernel_kind = kernel->kind,
+		.unpacked = kernel->packed,
+		.boot_way = "image",
+		.boot_text = "the arm64 boot protocol",
+		.own_kaslr = true,
+		.entry = board->places.kernel,
+		.cmdline = board->cmdline,
+		.rootless = board->rootless,
+		.pci = board->pci,
+	};
+}
+
+const struct arch arch_arm64 = {
+	.name = "arm64",
+	.kernel_candidates = kernel_candidates,
+	.check = check,
+	.create = create,
+	.destroy = destroy,
+	.build = arm64_build,
+	.open_images = open_images,
+	.load = load,
+	.started = started,
+	.info = info,
+#ifdef __aarch64__
+	.kvm = &arm64_kvm,
+#endif
+};

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* board.h - an arm64 machine: its table of devices (machine.c), its images (boot.c), its device tree and its KVM side. */
+#ifndef TRAPLINE_ARCH_ARM64_BOARD_H
+#define TRAPLINE_ARCH_ARM64_BOARD_H
+
+#include "arch/arch.h"
+#include "arch/arm64/boot.h"
+#include "arch/arm64/layout.h"
+#include "pci/pci.h"
+
+#define BOARD_CMDLINE_SIZE 2048 /* Linux's COMMAND_LINE_SIZE on arm64 */
+
+/* Interrupt controllers that KVM may have. */
+enum gic { GIC_V2, GIC_V3, GIC_V3_ITS, NR_GICS };
+
+struct board {
+	struct vm *vm;
+	struct guest_config config;
+	struct region ram;
+	struct region ports; /* the port space, by memory accesses */
+	struct pci_bus *pci;
+	char cmdline[BOARD_CMDLINE_SIZE];
+
+	struct boot boot;
+	struct boot_places places;
+	bool rootless; /* see struct board_info */
+	bool loaded;   /* at least once */
+
+	enum gic gic;       /* what this KVM has; before it is asked, what a machine would have that has all */
+	int gic_fd, its_fd; /* KVM's devices; -1: none */
+};
+
+/* machine.c */
+int arm64_build(struct board *board, struct error *err) __attribute__((warn_unused_result));
+/* Guest-physical, of `cpus` redistributors; and of the ITS below them. */
+uint64_t arm64_redist(unsigned cpus);
+uint64_t arm64_its(unsigned cpus);
+/* An MPIDR's affinity fields of a vCPU, as KVM gives them. */
+uint64_t arm64_affinity(unsigned cpu);
+
+/* tree.c: writes the device tree to guest memory. 0 or -errno. */
+int arm64_describe(struct board *board, struct error *err) __attribute__((warn_unused_result));
+
+/* kvm.c; where the host is an arm64. */
+extern const struct arch_kvm arm64_kvm;
+/* gic.c: makes the interrupt controller that board->gic is set to, before vCPUs; starts it, after them; resets it. */
+int gic_create(struct board *board, int vm_fd, struct error *err) __attribute__((warn_unused_result));
+int gic_start(struct board *board, struct error *err) __attribute__((warn_unused_result));
+int gic_reset(struct board *board, struct error *err) __attribute__((warn_unused_result));
+void gic_close(struct board *board);
+/* dump.c: its describe(). */
+void arm64_describe_vcpu(struct board *board, struct vcpu *vcpu, bool whole, FILE *out);
+
+#endif

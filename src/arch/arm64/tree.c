@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* tree.c - an arm64 machine's device tree: processors, interrupt controller, timers and firmware; the rest is its devices. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "arch/arm64/board.h"
+#include "arch/pci_node.h"
+#include "desc/dt.h"
+
+#define PHANDLE_GIC   1
+#define PHANDLE_MSI   2
+#define PHANDLE_CLOCK 3
+
+#define APB_HZ 24000000
+
+/* Documentation/devicetree/bindings/interrupt-controller/arm,gic-v3.yaml: kind, number, flags. */
+enum { SPI, PPI };
+#define FLAG_RISING 1
+#define FLAG_HIGH   4
+#define FLAG_LOW    8
+
+/* PPIs of the timers: secure and non-secure physical, virtual, hypervisor's. */
+static const uint32_t timers[] = { 13, 14, 11, 10 };
+
+static void interrupt(unsigned line, enum irq_trigger trigger, uint32_t *cells)
+{
+	cells[0] = SPI;
+	cells[1] = line;
+	cells[2] = trigger == IRQ_EDGE ? FLAG_RISING : FLAG_HIGH;
+}
+
+static const struct dt_platform platform = {
+	.ports = LAYOUT_PORTS,
+	.clock_phandle = PHANDLE_CLOCK,
+	.irq_cells = 3,
+	.irq = interrupt,
+};
+
+static void write_chosen(struct dt *dt, const struct board *board)
+{
+	uint8_t seed[64];
+	char path[64];
+
+	dt_begin(dt, "chosen");
+	dt_string(dt, "bootargs", board->cmdline);
+	if (dt_path(vm_device(board->vm, "serial0"), &platform, path, sizeof(path)))
+		dt_string(dt, "stdout-path", path);
+	if (board->places.initrd_size) {
+		dt_u64(dt, "linux,initrd-start", board->places.initrd);
+		dt_u64(dt, "linux,initrd-end", board->places.initrd + board->places.initrd_size);
+	}
+	/* A guest without them makes do with less random numbers. */
+	if (getrandom(seed, sizeof(seed), GRND_NONBLOCK) == (ssize_t)sizeof(seed)) {
+		dt_bytes(dt, "kaslr-seed", seed, 8);
+		dt_bytes(dt, "rng-seed", seed + 8, sizeof(seed) - 8);
+	}
+	dt_end(dt);
+}
+
+static void write_memory(struct dt *dt, const struct board *board)
+{
+	const uint64_t reg[] = { board->ram.base, board->ram.size };
+
+	dt_begin(dt, "memory@%llx", (unsigned long long)board->ram.base);
+	dt_string(dt, "device_type", "memory");
+	dt_reg(dt, reg, 1);
+	dt_end(dt);
+}
+
+static void write_cpus(struct dt *dt, const struct board *board)
+{
+	dt_begin(dt, "cpus");
+	dt_u32(dt, "#address-cells", 1);
+	dt_u32(dt, "#size-cells", 0);
+	for (unsigned i = 0; i < board->config.cpus; i++) {
+		uint32_t affinity = (uint32_t)arm64_affinity(i);
+
+		dt_begin(dt, "cpu@%x", affinity);
+		dt_string(dt, "device_type", "cpu");
+		dt_string(dt, "compatible", "arm,armv8");
+		dt_u32(dt, "reg", affinity);
+		if (board->config.cpus > 1)
+			dt_string(dt, "enable-method", "psci");
+		dt_end(dt);
+	}
+	dt_end(dt);
+	dt_begin(dt, "psci");
+	dt_strings(dt, "compatible", "arm,psci-1.0/arm,psci-0.2/");
+	dt_string(dt, "method", "hvc");
+	dt_end(dt);
+}
+
+static void write_gic(struct dt *dt, const struct board *board)
+{
+	const unsigned cpus = board->config.cpus;
+	const uint64_t its[] = { arm64_its(cpus), LAYOUT_ITS_SIZE };
+	uint64_t reg[] = { LAYOUT_GIC_DIST, LAYOUT_GIC_DIST_SIZE, arm64_redist(cpus), cpus * LAYOUT_REDIST_SIZE };
+
+	if (board->gic == GIC_V2) {
+		reg[2] = LAYOUT_GICV2_CPU;
+		reg[3] = LAYOUT_GICV2_SIZE;
+	}
+	dt_begin(dt, "interrupt-controller@%llx", (unsigned long long)reg[0]);
+	dt_string(dt, "compatible", board->gic == GIC_V2 ? "arm,cortex-a15-gic" : "arm,gic-v3");
+	dt_flag(dt, "interrupt-controller");
+	dt_u32(dt, "#interrupt-cells", 3);
+	dt_reg(dt, reg, 2);
+	dt_u32(dt, "phandle", PHANDLE_GIC);
+	dt_u32(dt, "#address-cells", 2);
+	dt_u32(dt, "#size-cells", 2);
+	dt_flag(dt, "ranges");
+	if (board->gic == GIC_V3_ITS) {
+		dt_begin(dt, "msi-controller@%llx", (unsigned long long)its[0]);
+		dt_string(dt, "compatible", "arm,gic-v3-its");
+		dt_flag(dt, "msi-controller");
+		dt_u32(dt, "#msi-cells", 1);
+		dt_reg(dt, its, 1);
+		dt_u32(dt, "phandle", PHANDLE_MSI);
+		dt_end(dt);
+	}
+	dt_end(dt);
+}
+
+static void write_timer(struct dt *dt, const struct board *board)
+{
+	/* A GICv2's PPIs say for which of its 8 CPUs they are. */
+	const uint32_t cpus = board->gic == GIC_V2 ? ((1U << board->config.cpus) - 1) << 8 & 0xff00 : 0;
+	uint32_t cells[12];
+
+	for (unsigned i = 0; i < 4; i++) {
+		cells[3 * i] = PPI;
+		cells[3 * i + 1] = timers[i];
+		cells[3 * i + 2] = FLAG_LOW | cpus;
+	}
+	dt_begin(dt, "timer");
+	dt_strings(dt, "compatible", "arm,armv8-timer/arm,armv7-timer/");
+	dt_cells(dt, "interrupts", cells, 12);
+	dt_flag(dt, "always-on");
+	dt_end(dt);
+}
+
+static void write_clock(struct dt *dt)
+{
+	dt_begin(dt, "apb-clock");
+	dt_string(dt, "compatible", "fixed-clock");
+	dt_u32(dt, "#clock-cells", 0);
+	dt_u32(dt, "clock-frequency", APB_HZ);
+	dt_string(dt, "clock-output-names", "apb_pclk");
+	dt_u32(dt, "phandle", PHANDLE_CLOCK);
+	dt_end(dt);
+}
+
+static int write_tree(const struct board *board, struct dt *dt, size_t *length, struct error *err)
+{
+	const struct device *host = vm_device(board->vm, "pci");
+	const struct pci_node pci = {
+		.ecam = host->regions[0],
+		.bus = board->pci,
+		.buses = LAYOUT_ECAM_BUSES,
+		.irq_phandle = PHANDLE_GIC,
+		.irq_address_cells = 2,
+		.msi_phandle = board->gic == GIC_V3_ITS ? PHANDLE_MSI : 0,
+	};
+
+	dt_string(dt, "compatible", "linux,dummy-virt");
+	dt_string(dt, "model", "trapline");
+	dt_u32(dt, "#address-cells", 2);
+	dt_u32(dt, "#size-cells", 2);
+	dt_u32(dt, "interrupt-parent", PHANDLE_GIC);
+	write_chosen(dt, board);
+	write_memory(dt, board);
+	write_cpus(dt, board);
+	write_gic(dt, board);
+	write_timer(dt, board);
+	write_clock(dt);
+	dt_devices(dt, board->vm, &platform);
+	pci_node_write(dt, &pci, &platform);
+	return dt_finish(dt, length, err);
+}
+
+int arm64_describe(struct board *board, struct error *err)
+{
+	struct dt dt = { 0 };
+	size_t length;
+	int r = dt_start(&dt, LAYOUT_DT_SIZE, err);
+
+	if (r == 0)
+		r = write_tree(board, &dt, &length, err);
+	if (r == 0) {
+		r = mem_write(&board->vm->mem, board->places.tree, dt.bytes, length);
+		if (r)
+			error_set(
+				err, r, "no RAM for the device tree at %#llx", (unsigned long long)board->places.tree);
+	}
+	dt_free(&dt);
+	return r;
+}
