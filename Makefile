@@ -2,9 +2,12 @@
 # The friendly face of the build. `make help` lists what there is; meson does the work.
 # Every goal first installs the Debian packages that it needs and that are missing, and says so.
 
-BUILD ?= build
+HOST := $(shell uname -m | sed s/aarch64/arm64/)
+ARCH ?= $(HOST)
+# Another architecture's is cross-built.
+BUILD ?= $(if $(filter $(HOST),$(ARCH)),build,build/$(ARCH))
 DESTDIR ?=
-ARCH ?= x86_64
+CROSS = $(filter-out $(HOST),$(ARCH))
 
 # What is typed after a goal, as in `make run CPUS=4`.
 RUN_OPTIONS = $(if $(KERNEL),-k $(KERNEL)) $(if $(MEMORY),-m $(MEMORY)) $(if $(CPUS),-c $(CPUS)) \
@@ -14,8 +17,8 @@ LAB_OPTIONS = $(if $(VERBOSE),--verbose) $(if $(LIST),--list) $(if $(JOBS),--job
 .PHONY: build run check bench lab format install clean distclean help
 
 build:
-	@tools/deps build
-	@tools/build $(BUILD)
+	@tools/deps build $(CROSS)
+	@tools/build --arch $(ARCH) $(BUILD)
 
 # Leaving by Ctrl-A x (status 20) is no error.
 run:
@@ -24,7 +27,7 @@ run:
 	@tools/run --program $(BUILD)/trapline $(RUN_OPTIONS) || { status=$$?; test $$status = 20 || exit $$status; }
 
 check:
-	@tools/deps check
+	@tools/deps check $(filter-out $(HOST),arm64)
 	@tools/check
 
 bench:
@@ -33,8 +36,8 @@ bench:
 	@python3 tests/bench/bench.py --build $(BUILD) $(if $(JSON),--json $(JSON)) $(BENCH)
 
 lab:
-	@tools/deps lab
-	@tools/build $(BUILD)
+	@tools/deps lab $(CROSS)
+	@tools/build --arch $(ARCH) $(BUILD)
 	@python3 tests/lab/lab.py --arch $(ARCH) --build $(BUILD) $(LAB_OPTIONS) $(foreach test,$(TEST),'$(test)')
 
 format:
@@ -52,12 +55,12 @@ distclean:
 	@rm -rf $(BUILD)
 
 help:
-	@echo "make              build $(BUILD)/trapline"
+	@echo "make              build $(BUILD)/trapline  (ARCH=arm64: cross-built)"
 	@echo "make run          boot a stock Debian kernel with it: a shell on a terminal, a report elsewhere"
 	@echo "                  KERNEL=full|cloud|PATH  CPUS=2  MEMORY=512  VERBOSE=1 (kernel log)  BED=1  ARGS='--debug'"
-	@echo "make check        every test there is, in every configuration; about 35 minutes"
+	@echo "make check        every test there is, in every configuration; about 40 minutes"
 	@echo "make lab          stock kernels under real KVM, on any machine; about 20 minutes"
-	@echo "                  TEST='boot-*'  LIST=1  VERBOSE=1  JOBS=2  ARCH=x86_64"
+	@echo "                  TEST='boot-*'  LIST=1  VERBOSE=1  JOBS=2  ARCH=arm64"
 	@echo "make bench        figures and the targets that they are held to; docs/benchmarks.md tells of each"
 	@echo "                  BENCH='startup memory'  JSON=FILE (default: $(BUILD)/bench.json)"
 	@echo "make format       format the C sources as make check wants them"

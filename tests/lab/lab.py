@@ -8,6 +8,7 @@ processor, and take tests from one queue, the longest first.
 
 import argparse
 import fnmatch
+import glob
 import importlib.util
 import inspect
 import json
@@ -50,6 +51,7 @@ class Case:
         self.kernels = set(getattr(module, "KERNELS", ()))
         if not hasattr(module, "KERNELS"):
             self.kernels.add((arguments.get("kernel", "cloud"), arguments.get("image", "vmlinux")))
+        self.bed = arguments.get("bed", "")
         self.build = getattr(module, "build", None)
         # Run only when named: all cases of the file, or those with these suffixes.
         asked = getattr(module, "ON_REQUEST", ())
@@ -58,22 +60,36 @@ class Case:
         self.inner_cpus = getattr(module, "INNER_CPUS", 0)
 
 
-def load(folder):
-    """All tests of a folder, by name."""
+def load_file(path, arch):
+    """The tests of one file for an architecture, by name: those of its own folder, and those that say ALSO."""
+    file = os.path.basename(path)
+    stem = os.path.splitext(file)[0]
+    spec = importlib.util.spec_from_file_location("lab_" + stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "test"):
+        raise ui.Failure("%s: has no function test(t)" % file)
+    own = os.path.basename(os.path.dirname(path)) == arch
+    also = getattr(module, "ALSO", {})
+    if not own and arch not in also:
+        return {}
+    stem = stem.replace("_", "-")
     cases = {}
-    for file in sorted(os.listdir(folder)):
-        stem, extension = os.path.splitext(file)
-        if extension != ".py" or stem.startswith("_"):
-            continue
-        spec = importlib.util.spec_from_file_location("lab_" + stem, os.path.join(folder, file))
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        if not hasattr(module, "test"):
-            raise ui.Failure("%s: has no function test(t)" % file)
-        stem = stem.replace("_", "-")
-        for suffix, arguments in getattr(module, "CASES", {"": {}}).items():
-            name = "%s-%s" % (stem, suffix) if suffix else stem
-            cases[name] = Case(module, name, arguments)
+    for suffix, arguments in getattr(module, "CASES", {"": {}}).items():
+        name = "%s-%s" % (stem, suffix) if suffix else stem
+        cases[name] = Case(module, name, arguments)
+        # Elsewhere than where a test is at home, only some of its cases run unasked.
+        if not own and suffix not in also[arch]:
+            cases[name].on_request = True
+    return cases
+
+
+def load(folder, arch):
+    """All tests for an architecture: of its folder, and of others' what is the same there."""
+    cases = {}
+    for path in sorted(glob.glob(os.path.join(folder, "*", "*.py")), key=os.path.basename):
+        if not os.path.basename(path).startswith("_"):
+            cases.update(load_file(path, arch))
     return cases
 
 
@@ -207,9 +223,9 @@ class Lab:
     def cpus(self, case):
         return case.inner_cpus or self.args.inner_cpus
 
-    def boot(self, number, cpus):
+    def boot(self, number, cpus, bed):
         inner = machine.Machine(self.arch, os.path.join(self.folder, "inner%d.log" % number), self.cache,
-                                memory=self.args.memory, cpus=cpus)
+                                memory=self.args.memory, cpus=cpus, bed=bed)
         inner.prepare(self.files)
         self.machines.add(inner)
         if self.halt.is_set():
@@ -226,11 +242,11 @@ class Lab:
                     case = work.get_nowait()
                 except queue.Empty:
                     break
-                if inner and inner.cpus != self.cpus(case):
+                if inner and (inner.cpus, inner.bed) != (self.cpus(case), case.bed):
                     inner.stop()
                     inner = None
                 if inner is None or not inner.alive():
-                    inner = self.boot(number, self.cpus(case))
+                    inner = self.boot(number, self.cpus(case), case.bed)
                 board.begins(case.name)
                 if not self.run(case, inner, board):
                     inner.stop()
@@ -313,9 +329,9 @@ class Lab:
         return text.rstrip()
 
     def go(self):
-        # By processors first, so that inner machines are replaced once.
+        # By inner machines first, so that they are replaced once.
         order = sorted(self.cases.values(),
-                       key=lambda case: (-self.cpus(case), -self.times.get(case.name, case.seconds)))
+                       key=lambda case: (-self.cpus(case), case.bed, -self.times.get(case.name, case.seconds)))
         work = queue.Queue()
         for case in order:
             work.put(case)
@@ -363,10 +379,7 @@ def main():
     parser.add_argument("--results", metavar="FILE", help="write results as JSON")
     args = parser.parse_args()
     arch = arches.find(args.arch)
-    folder = os.path.join(HERE, arch.name)
-    if not os.path.isdir(folder):
-        raise ui.Failure("tests/lab/%s: no tests yet" % arch.name)
-    cases = select(load(folder), args.tests)
+    cases = select(load(HERE, arch.name), args.tests)
     lab = Lab(args, arch, cases)
     if args.list:
         width = max(len(name) for name in cases)

@@ -12,7 +12,7 @@ from .ui import Failure
 
 @dataclasses.dataclass(frozen=True)
 class Arch:
-    name: str            # as in `uname -m` and in ARCH=
+    name: str            # as in ARCH= and for trapline
     debian: str          # Debian's name of it
     suite: str           # the Debian release its kernels come from when it is not the host's own architecture
     kernels: dict        # flavour -> meta package; "cloud" is the small and quick one, "full" has every driver
@@ -24,6 +24,11 @@ class Arch:
     guest_tty: str       # the tty in L1 that trapline gets as its terminal
     guest_tty_device: tuple  # QEMU's options for that tty, chardev "guest"
     kvm_modules: tuple   # what L1 loads to get /dev/kvm, in order
+    triplet: str         # GNU's name of it, which its compiler's name begins with
+    family: str          # meson's, which is also what `uname -m` says
+    emulator: str = ""   # runs its programs on another host
+    # Other machines that tests may ask for, by name, like `machine`.
+    others: dict = dataclasses.field(default_factory=dict)
     append: str = ""     # more words for L1's command line
     modules: tuple = dataclasses.field(default=("virtio_pci", "virtio_console", "virtio_blk", "tun"))
     # What L1 has for tests to load.
@@ -46,7 +51,29 @@ ARCHES = {
             guest_tty="ttyS1",
             guest_tty_device=("-serial", "chardev:guest"),
             kvm_modules=("irqbypass", "kvm", "kvm_amd"),
+            triplet="x86_64-linux-gnu",
+            family="x86_64",
             append="tsc=reliable no_timer_check",
+        ),
+        Arch(
+            name="arm64",
+            debian="arm64",
+            suite="bookworm",
+            kernels={"cloud": "linux-image-cloud-arm64", "full": "linux-image-arm64"},
+            inner="cloud",
+            qemu="qemu-system-aarch64",
+            qemu_package="qemu-system-arm",
+            machine=("-M", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a72"),
+            log_tty="ttyAMA0",
+            guest_tty="hvc0",
+            # The machine has one UART, and a kernel has this driver as a module.
+            guest_tty_device=("-device", "virtio-serial-pci,id=guests", "-device",
+                              "virtconsole,chardev=guest,bus=guests.0"),
+            kvm_modules=(),
+            triplet="aarch64-linux-gnu",
+            family="aarch64",
+            emulator="qemu-aarch64-static",
+            others={"gicv2": ("-M", "virt,virtualization=on,gic-version=2", "-cpu", "cortex-a72")},
         ),
     )
 }
@@ -59,4 +86,7 @@ def find(name):
 
 
 def host():
+    for arch in ARCHES.values():
+        if arch.family == platform.machine():
+            return arch
     return find(platform.machine())

@@ -10,6 +10,7 @@ Channels, each a socket pair that QEMU inherits, so nothing is left in the file 
 """
 
 import os
+import platform
 import queue
 import re
 import shlex
@@ -20,7 +21,7 @@ import subprocess
 import threading
 import time
 
-from . import initramfs, packages
+from . import cross, initramfs, packages
 from .ui import Failure
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -177,12 +178,13 @@ class Program:
 class Machine:
     """An inner machine with KVM. Use start(), then put() and sh(); stop() always works."""
 
-    def __init__(self, arch, log, cache=None, memory=2048, cpus=1):
+    def __init__(self, arch, log, cache=None, memory=2048, cpus=1, bed=""):
         self.arch = arch
         self.log = log
         self.cache = cache or packages.Cache(arch)
         self.memory = memory
         self.cpus = cpus
+        self.bed = bed  # one of arch.others; "": arch.machine
         self.process = None
         self.drives = []
         self.programs = {}
@@ -224,7 +226,8 @@ class Machine:
         if not shutil.which(self.arch.qemu):
             raise Failure("%s is not here; install package %s" % (self.arch.qemu, self.arch.qemu_package))
         os.makedirs(os.path.dirname(self.log), exist_ok=True)
-        return ["setpriv", "--pdeathsig", "KILL", self.arch.qemu, *self.arch.machine, *accel,
+        return ["setpriv", "--pdeathsig", "KILL", self.arch.qemu,
+                *(self.arch.others[self.bed] if self.bed else self.arch.machine), *accel,
                 "-m", str(self.memory), "-smp", str(self.cpus),
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-kernel", self.kernel.image, "-initrd", "/dev/fd/%d" % initrd,
@@ -346,13 +349,19 @@ class Machine:
         self._install(program, path)
 
     def _install(self, program, path):
-        for name, library in initramfs.libraries(program):
+        for name, library in self.libraries(program):
             status, _ = self.sh("[ -e %s ]" % name)
             if status != 0:
                 with open(library, "rb") as file:
                     self.put(name, file.read(), 0o755)
         with open(program, "rb") as file:
             self.put(path, file.read(), 0o755)
+
+    def libraries(self, program):
+        """What a program for L1 needs beside itself: (path there, path here)."""
+        if self.arch.family == platform.machine():
+            return initramfs.libraries(program)
+        return cross.Cross(self.arch, self.cache).libraries_of(program)
 
     def launch(self, name, command):
         """Starts a program in L1 with the guest terminal as its controlling terminal; returns a Program."""

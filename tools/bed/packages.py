@@ -50,7 +50,10 @@ class Kernel:
 
     @property
     def vmlinux(self):
-        """The ELF kernel inside a bzImage, unpacked once and kept beside it."""
+        """The ELF kernel inside a bzImage, unpacked once and kept beside it; a flat Image is not packed."""
+        with open(self.image, "rb") as file:
+            if file.read(64)[56:60] == b"ARM\x64":
+                return self.image
         path = os.path.join(self.folder, "vmlinux")
         if not os.path.exists(path):
             with locked(self.folder + ".lock"):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """`reboot -f` restarts the guest in place, three times, then it powers off; with --no-reboot it ends trapline."""
 
+ALSO = {"arm64": ("in-place-2cpu",)}
 CASES = {"in-place": {"options": (), "cpus": 1}, "in-place-2cpu": {"options": (), "cpus": 2},
          "packaged": {"options": (), "cpus": 1, "image": "packaged"},
          "no-reboot": {"options": ("--no-reboot",), "cpus": 1}}

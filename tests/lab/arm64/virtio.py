@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A disk and random numbers on every transport: PCI with messages by the ITS, PCI's ports by memory accesses, MMIO."""
+import json
+
+CASES = {
+    "pci": {"transport": "pci", "driver": "virtio_pci"},
+    "pci-legacy": {"transport": "pci-legacy", "driver": "virtio_pci force_legacy=1"},
+    "mmio": {"transport": "mmio", "driver": "virtio_mmio"},
+    "mmio-legacy": {"transport": "mmio-legacy", "driver": "virtio_mmio"},
+}
+TIMEOUT = 300
+SECONDS = 30
+MIB = 4
+
+SCRIPT = """
+modprobe DRIVER
+modprobe virtio_blk
+modprobe virtio_rng
+fact features $(cat /sys/bus/virtio/devices/virtio0/features)
+fact current $(cat /sys/class/misc/hw_random/rng_current)
+fact random $(head -c 4096 /dev/hwrng | gzip | wc -c)
+fact size $(cat /sys/block/vda/size)
+fact read $(md5sum </dev/vda)
+dd if=/dev/urandom of=/data bs=1M count=MIB 2>/dev/null
+dd if=/data of=/dev/vda bs=64k conv=fsync 2>/dev/null
+fact wrote $(md5sum </data)
+facts interrupts </proc/interrupts
+"""
+
+
+def test(t, transport, driver):
+    t.sh("seq -w 1 9999999 | head -c %d >/tmp/disk.img" % (MIB << 20))
+    wanted = t.sh("md5sum </tmp/disk.img").split()[0]
+    guest = t.boot(SCRIPT.replace("DRIVER", driver).replace("MIB", str(MIB)), modules="cloud",
+                   options=["-d", "/tmp/disk.img,transport=" + transport, "--rng=transport=" + transport,
+                            "--stats", "/tmp/stats"])
+    features = guest.fact("features", 120)
+    t.equal("VERSION_1 taken", features[32], "0" if transport.endswith("legacy") else "1")
+    t.equal("the generator", guest.fact("current"), "virtio_rng.0")
+    t.check(int(guest.fact("random")) > 4090, "what it read is not random")
+    t.equal("sectors", guest.fact("size"), str(MIB * 2048))
+    t.equal("the sum of what the guest read", guest.fact("read").split()[0], wanted)
+    wrote = guest.fact("wrote", 120).split()[0]
+    lines = [line for line in guest.facts("interrupts") if "virtio" in line]
+    guest.ends(0)
+    t.equal("the sum of what the guest wrote", t.sh("md5sum </tmp/disk.img").split()[0], wrote)
+    by_message = [line for line in lines if "ITS-MSI" in line]
+    t.equal("interrupts by the ITS", bool(by_message), transport.startswith("pci"))
+    stats = json.loads(t.sh("cat /tmp/stats"))
+    regions = {region["name"]: region["reads"] + region["writes"] for region in stats["regions"]
+               if region["device"] == "disk0"}
+    t.check(sum(regions.values()) > 0, "nobody asked the disk's registers")
+    t.note("%d exits, %s" % (stats["exits"], ", ".join("%s %d" % pair for pair in regions.items())))
