@@ -21,6 +21,8 @@
 
 #define QCOW2_EXT_END    0
 #define QCOW2_EXT_FORMAT 0xe2792aca
+#define QCOW2_EXT_DATA   0x44415441
+#define QCOW2_DATA       4 /* of the incompatible features' lowest byte: the data are in another file */
 #define QED_BELOW        1
 #define QED_NO_PROBE     4
 #define HEAD             104  /* bytes of a header that are looked at without asking */
@@ -30,8 +32,10 @@
 struct image {
 	const char *path;
 	const struct disk_format *format;
+	const char *as;       /* what the file is to it that it names */
 	bool names;           /* a file below it */
 	char name[NAME + 1];  /* that file's */
+	char data[NAME + 1];  /* the name of the file that has its data; "": it has them itself, or does not say */
 	char name_format[32]; /* "": it does not say */
 	char below[PATH_MAX]; /* the name as a path; "": it is none */
 };
@@ -54,8 +58,8 @@ static uint64_t be64_at(const uint8_t *p)
 	return (uint64_t)be32_at(p) << 32 | be32_at(p + 4);
 }
 
-/* QCOW2's header extensions. */
-static void qcow2_format(const uint8_t *head, size_t n, char *format, size_t size)
+/* The text in one of QCOW2's header extensions; as it was where there is none. */
+static void qcow2_text(const uint8_t *head, size_t n, uint32_t wanted, char *text, size_t size)
 {
 	size_t at = be32_at(head + 4) >= 3 ? be32_at(head + 100) : 72;
 
@@ -64,12 +68,19 @@ static void qcow2_format(const uint8_t *head, size_t n, char *format, size_t siz
 
 		if (type == QCOW2_EXT_END || len > n - at - 8)
 			return;
-		if (type == QCOW2_EXT_FORMAT) {
-			snprintf(format, size, "%.*s", (int)len, (const char *)head + at + 8);
+		if (type == wanted) {
+			snprintf(text, size, "%.*s", (int)len, (const char *)head + at + 8);
 			return;
 		}
 		at += 8 + (len + 7) / 8 * 8;
 	}
+}
+
+static void look_at_qcow2(struct image *image, const uint8_t *head, size_t n)
+{
+	qcow2_text(head, n, QCOW2_EXT_FORMAT, image->name_format, sizeof(image->name_format));
+	if (be32_at(head + 4) >= 3 && head[79] & QCOW2_DATA)
+		qcow2_text(head, n, QCOW2_EXT_DATA, image->data, sizeof(image->data));
 }
 
 /* What the image says. 0 or -errno. */
@@ -81,14 +92,14 @@ static int look(struct image *image)
 	uint32_t len = 0;
 
 	image->names = false;
-	image->name[0] = image->name_format[0] = '\0';
+	image->name[0] = image->name_format[0] = image->data[0] = '\0';
 	if (n < HEAD)
 		return n < 0 ? (int)n : 0; /* none, as its server will say */
 	if (strcmp(image->format->name, "qcow2") == 0 || strcmp(image->format->name, "qcow") == 0) {
 		at = be64_at(head + 8);
 		len = be32_at(head + 16);
 		if (image->format->name[4] == '2')
-			qcow2_format(head, (size_t)n, image->name_format, sizeof(image->name_format));
+			look_at_qcow2(image, head, (size_t)n);
 	} else if (strcmp(image->format->name, "qed") == 0 && head[16] & QED_BELOW) {
 		at = le32_at(head + 56);
 		len = le32_at(head + 60);
@@ -111,11 +122,15 @@ static bool is_path(const char *name)
 	return !colon || memchr(name, '/', (size_t)(colon - name));
 }
 
-/* The path below, from the folder of who names it on. False: it is too long. */
-static bool find_below(struct image *image)
+/*
+ * The path below, from the folder of who names it on; of one with "file:" before it and of a file for data from the folder that we
+ * are in, as their server does. False: it is too long.
+ */
+static bool find_below(struct image *image, bool from_here)
 {
-	const char *name = strncmp(image->name, "file:", 5) == 0 ? image->name + 5 : image->name;
-	const char *slash = *name == '/' ? NULL : strrchr(image->path, '/');
+	bool file = strncmp(image->name, "file:", 5) == 0;
+	const char *name = file ? image->name + 5 : image->name;
+	const char *slash = file || from_here || *name == '/' ? NULL : strrchr(image->path, '/');
 	int n;
 
 	image->below[0] = '\0';
@@ -128,7 +143,7 @@ static bool find_below(struct image *image)
 
 static int wrong(const struct image *image, int r, const char *why, struct error *err)
 {
-	return error_set(err, r, "'%.300s' names '%.300s' as what lies below it: %s", image->path, image->name, why);
+	return error_set(err, r, "'%.300s' names '%.300s' as %s: %s", image->path, image->name, image->as, why);
 }
 
 static int not_said(const struct image *image, struct error *err)
@@ -149,7 +164,7 @@ static int check_lock(const struct image *image, struct error *err)
 		return wrong(image, -errno, strerror(errno), err);
 	r = disk_lock(fd, image->below, true, err);
 	close(fd);
-	return r ? error_prefix(err, r, "what lies below '%.300s'", image->path) : 0;
+	return r ? error_prefix(err, r, "named by '%.300s' as %s", image->path, image->as) : 0;
 }
 
 /* The file below is there, and is what is said of it. *st: its own. */
@@ -175,6 +190,18 @@ static int check_below(const struct image *image, bool locks, struct stat *st, s
 	return locks ? check_lock(image, err) : 0;
 }
 
+/* The file that has the image's data, which is raw. */
+static int check_data(const struct image *image, bool locks, struct error *err)
+{
+	struct image data = { .path = image->path, .as = "the file of its data" };
+	struct stat st;
+
+	memcpy(data.name, image->data, sizeof(data.name));
+	if (!find_below(&data, true))
+		return wrong(&data, -ENAMETOOLONG, strerror(ENAMETOOLONG), err);
+	return data.below[0] ? check_below(&data, locks, &st, err) : 0;
+}
+
 static bool seen(const struct stat *all, unsigned n, const struct stat *st)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -185,7 +212,7 @@ static bool seen(const struct stat *all, unsigned n, const struct stat *st)
 
 int disk_chain_check(const char *path, const struct disk_format *format, bool locks, struct error *err)
 {
-	struct image image = { .path = path, .format = format };
+	struct image image = { .path = path, .format = format, .as = "what lies below it" };
 	struct stat all[DISK_CHAIN_MOST + 1];
 	char above[PATH_MAX];
 	int r;
@@ -196,11 +223,12 @@ int disk_chain_check(const char *path, const struct disk_format *format, bool lo
 		r = look(&image);
 		if (r)
 			return error_set(err, r, "'%.300s': %s", image.path, strerror(-r));
-		if (!image.names)
-			return 0;
+		r = image.data[0] ? check_data(&image, locks, err) : 0;
+		if (r || !image.names)
+			return r;
 		if (!image.name_format[0])
 			return not_said(&image, err);
-		if (!find_below(&image))
+		if (!find_below(&image, false))
 			return wrong(&image, -ENAMETOOLONG, strerror(ENAMETOOLONG), err);
 		if (!image.below[0])
 			return 0;

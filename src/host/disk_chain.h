@@ -11,8 +11,9 @@
 
 /*
  * Whether what lies below the image `path`, which is of that format, can be served: each file is there, can be read, is what the
- * one above says of it, and lies not below itself; no format is left to be guessed. `locks`: and nobody writes one of them. What
- * is named by something else than a path (nbd:, json:) is for its server to judge. 0, or -errno with a line in `err` that says
+ * one above says of it, and lies not below itself; no format is left to be guessed. The file that has a QCOW2 image's data is looked
+ * at likewise. `locks`: and nobody writes one of them. For its server to judge are what is named by something else than a path
+ * (nbd:, json:), and the files that a VMDK names, the one below it and those of its data; other formats name none. 0, or -errno with a line in `err` that says
  * which file names which: -EINVAL, -ELOOP, -E2BIG, -EBUSY, or what the host says of the file.
  */
 int disk_chain_check(const char *path, const struct disk_format *format, bool locks, struct error *err)

@@ -191,7 +191,7 @@ static void chains_are_checked(void **state)
 		{ "rm c/b.qcow2 && cp c/c.qcow2 c/b.qcow2", "c/b.qcow2' names 'b.qcow2'", "below itself", -ELOOP },
 		{ "cd c && qemu-img rebase -u -F qcow2 -b ../top.qcow2 b.qcow2", "c/b.qcow2' names '../top.qcow2'",
 			"below itself", -ELOOP },
-		{ "cd c && qemu-img rebase -u -F qcow2 -b file:d1.qcow2 b.qcow2 && for i in $(seq 1 70); do "
+		{ "cd c && qemu-img rebase -u -F qcow2 -b d1.qcow2 b.qcow2 && for i in $(seq 1 70); do "
 		  "cp b.qcow2 d.qcow2 && qemu-img rebase -u -F qcow2 -b d$((i+1)).qcow2 d.qcow2 && "
 		  "mv d.qcow2 d$i.qcow2; done",
 			"names 'd", "too many images", -E2BIG },
@@ -210,6 +210,41 @@ static void chains_are_checked(void **state)
 		if (!strstr(err.text, all[i].words) || !strstr(err.text, all[i].other))
 			fail_msg("%s", err.text);
 	}
+}
+
+/* "file:" and the file of the data are looked for where we are, not where the image is; that is how they are opened. */
+static void names_from_here(void **state)
+{
+	static const struct {
+		const char *command, *words;
+		int r;
+	} all[] = {
+		{ "mkdir h && qemu-img create -q -f raw h/here.img 8M && "
+		  "qemu-img create -q -f qcow2 -u -F raw -b file:here.img h/file.qcow2 8M",
+			"h/file.qcow2' names 'file:here.img' as what lies below it: No such file", -ENOENT },
+		{ "mv h/here.img .", NULL, 0 },
+		{ "qemu-img create -q -f qcow2 -o data_file=data.img h/file.qcow2 8M", NULL, 0 },
+		{ "mv data.img h", "h/file.qcow2' names 'data.img' as the file of its data: No such file", -ENOENT },
+		{ "mkfifo data.img", "names 'data.img' as the file of its data: it is neither a file", -EINVAL },
+	};
+	char *old;
+
+	if (!has_tools())
+		skip();
+	old = getcwd(NULL, 0);
+	assert_non_null(old);
+	assert_int_equal(chdir(folder), 0);
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		struct error err = { .status = 0 };
+		int r;
+
+		assert_int_equal(shell(all[i].command), 0);
+		r = disk_chain_check(at("h/file.qcow2"), disk_format_named("qcow2"), true, &err);
+		if (r != all[i].r || (r && !strstr(err.text, all[i].words)))
+			fail_msg("%s: %d: %s", all[i].command, r, err.text);
+	}
+	assert_int_equal(chdir(old), 0);
+	free(old);
 }
 
 /* A file below that somebody writes. */
@@ -451,6 +486,7 @@ int main(void)
 		cmocka_unit_test(formats_of_qemu_img),
 		cmocka_unit_test(what_lies_below_is_not_guessed),
 		cmocka_unit_test(chains_are_checked),
+		cmocka_unit_test(names_from_here),
 		cmocka_unit_test(a_chain_that_is_written),
 		cmocka_unit_test(uris),
 		cmocka_unit_test(its_words),
