@@ -136,6 +136,7 @@ static int parse_values(const struct device_value *value, struct virtio_net_opti
 	o->has_mac = value->keys[KEY_MAC];
 	if (r == 0 && value->keys[KEY_MTU])
 		r = device_number("mtu", value->keys[KEY_MTU], MTU_LEAST, MTU_MOST, &o->mtu, err);
+	o->host.mtu = o->mtu;
 	o->host.tcp = value->keys[KEY_TCP];
 	o->host.udp = value->keys[KEY_UDP];
 	if (r == 0)

@@ -48,6 +48,8 @@ static int nothing_open(const struct net_config *config, struct net_backend **ou
 	b->ops = &nothing_ops;
 	b->pairs = config->kind == NET_TAP ? config->pairs : 1;
 	b->vnet = config->kind == NET_TAP;
+	if (config->kind == NET_USER)
+		b->mtu = config->mtu ? config->mtu : NET_USER_MTU;
 	for (unsigned i = 0; i < NET_PAIRS; i++)
 		b->fds[i] = -1;
 	*out = b;

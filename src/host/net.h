@@ -19,7 +19,8 @@
 #define NET_PAIRS 8
 /* The longest frame: 65,535 bytes of IP, its Ethernet header, a tag of 802.1Q. */
 #define NET_FRAME    (65535 + 14 + 4)
-#define NET_ETHERNET 14 /* the shortest: nothing but its header */
+#define NET_ETHERNET 14    /* the shortest: nothing but its header */
+#define NET_USER_MTU 65520 /* passt's, where it is told no other */
 /* What stands before a frame where `vnet` is true: struct virtio_net_hdr_v1 or, of the same size, hdr_mrg_rxbuf. */
 #define NET_HEADER 12
 
@@ -34,6 +35,7 @@ struct net_config {
 	unsigned pairs;        /* TAP: at most NET_PAIRS */
 	const char *path;      /* SOCKET */
 	const char *tcp, *udp; /* USER: ports to forward, as passt's -t and -u have them; NULL: none */
+	unsigned mtu;          /* USER: what passt tells the guest, from 68 on; 0: NET_USER_MTU */
 	bool dry;              /* touches nothing of the host's: no frame comes, and those sent vanish */
 };
 

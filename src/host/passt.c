@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -23,12 +24,6 @@
 #define ITS_SOCKET "3"
 #define ITS_PID    "/proc/self/fd/4"
 #define READY_MS   10000
-/*
- * What it announces by DHCP and router advertisement, which not every guest heeds; so the device tells it too. With frames of
- * 1,500 bytes passt fills its socket to us at once, drops the rest, and sends all of the window again.
- */
-#define MTU      65520
-#define MTU_TEXT "65520"
 /* From the end of its socket to its own. */
 #define GONE_MS 1000
 
@@ -112,10 +107,20 @@ static int channels_open(struct channels *c)
 	return fchmod(c->pid[1], 0222) ? -errno : 0;
 }
 
+/*
+ * What it announces by DHCP and router advertisement, which not every guest heeds; so the device tells it too. With frames of
+ * 1,500 bytes passt fills its socket to us at once, drops the rest, and sends all of the window again.
+ */
+static unsigned mtu_of(const struct net_config *config)
+{
+	return config->mtu ? config->mtu : NET_USER_MTU;
+}
+
 static int passt_spawn(
 	struct child **child, const struct net_config *config, const struct channels *c, struct error *err)
 {
-	const char *argv[16] = { PROGRAM, "-f", "-q", "--fd", ITS_SOCKET, "-P", ITS_PID, "-m", MTU_TEXT };
+	char mtu[16];
+	const char *argv[16] = { PROGRAM, "-f", "-q", "--fd", ITS_SOCKET, "-P", ITS_PID, "-m", mtu };
 	const int fds[] = { c->socket[1], c->pid[1] };
 	const struct child_config child_config = {
 		.argv = argv,
@@ -127,6 +132,7 @@ static int passt_spawn(
 	};
 	unsigned n = 9;
 
+	snprintf(mtu, sizeof(mtu), "%u", mtu_of(config));
 	if (config->tcp) {
 		argv[n++] = "-t";
 		argv[n++] = config->tcp;
@@ -185,7 +191,7 @@ int passt_open(const struct net_config *config, struct net_backend **out, struct
 	}
 	passt->b = *passt->stream;
 	passt->b.ops = &passt_ops;
-	passt->b.mtu = MTU;
+	passt->b.mtu = mtu_of(config);
 	*out = &passt->b;
 	return 0;
 }

@@ -364,6 +364,35 @@ static void passt_dies(struct net_backend *b)
 	assert_string_equal(how, "killed by signal 9 (Killed)");
 }
 
+/* A DHCPDISCOVER; the offer has the MTU, option 26. passt asks for no checksums. */
+static void passt_offers_the_mtu(struct net_backend *b, unsigned mtu)
+{
+	static const uint8_t begin[] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 1, 0x48,
+		0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 68, 0, 67, 1, 0x34, 0, 0, 1, 1, 6, 0 };
+	static const uint8_t options[] = { 0x63, 0x82, 0x53, 0x63, 53, 1, 1, 255 };
+	const uint8_t wanted[] = { 26, 2, (uint8_t)(mtu >> 8), (uint8_t)mtu };
+	uint8_t discover[14 + 0x148] = { 0 };
+	struct iovec iov = { discover, sizeof(discover) };
+	bool offered = false;
+
+	memcpy(discover, begin, sizeof(begin));
+	memcpy(discover + 14 + 20 + 8 + 28, begin + 6, 6);
+	memcpy(discover + 14 + 20 + 8 + 236, options, sizeof(options));
+	assert_int_equal(b->mtu, mtu);
+	assert_int_equal(b->ops->send(b, 0, &iov, 1, sizeof(discover)), 0);
+	assert_int_equal(b->ops->flush(b, 0), 0);
+	for (unsigned i = 0; !offered && i < 100; i++) {
+		struct pollfd pfd = { .fd = b->fds[0], .events = POLLIN };
+		const uint8_t *frame;
+		ssize_t n;
+
+		poll(&pfd, 1, 100);
+		n = b->ops->receive(b, 0, &frame);
+		offered = n > 282 && memmem(frame + 282, (size_t)n - 282, wanted, sizeof(wanted));
+	}
+	assert_true(offered);
+}
+
 static void passt_comes_and_goes(void **state)
 {
 	struct net_config config = { .kind = NET_USER };
@@ -401,8 +430,19 @@ static void passt_comes_and_goes(void **state)
 	assert_int_equal(n, sizeof(arp));
 	assert_int_equal(frame[12] << 8 | frame[13], 0x0806);
 	assert_int_equal(frame[21], 2);
+	passt_offers_the_mtu(b, NET_USER_MTU);
 	passt_dies(b);
 	net_close(b);
+	config.mtu = 1400;
+	assert_int_equal(net_open(&config, "net0", &b, &err), 0);
+	passt_offers_the_mtu(b, 1400);
+	net_close(b);
+	/* Who only looks is told the same. */
+	config.dry = true;
+	assert_int_equal(net_open(&config, "net0", &b, &err), 0);
+	assert_int_equal(b->mtu, 1400);
+	net_close(b);
+	config.dry = false;
 	config.tcp = "28080,28080"; /* which passt refuses by itself, and says so */
 	assert_true(net_open(&config, "net0", &b, &err) < 0);
 	assert_non_null(strstr(err.text, "passt did not start: Overlapping port"));
