@@ -100,7 +100,8 @@ static int halt_scsi(struct kernel *k)
 {
 	int r = k->running ? call(k->fds[0], VHOST_SCSI_CLEAR_ENDPOINT, &k->target) : 0;
 
-	k->running = false;
+	if (r == 0)
+		k->running = false;
 	return r;
 }
 

@@ -72,8 +72,10 @@ static int scsi_create(struct vm *vm, const char *name, const void *config, stru
 	};
 	virtio_init(
 		&scsi->v, &virtio_scsi_type, vm, 1ULL << VIRTIO_SCSI_F_HOTPLUG, &scsi->config, sizeof(scsi->config));
-	if (!o->dry && vhost_scsi_open(o->wwpn, &backend, err))
-		r = error_prefix(err, -ENODEV, "%s", name);
+	if (!o->dry)
+		r = vhost_scsi_open(o->wwpn, &backend, err);
+	if (r)
+		error_prefix(err, r, "%s", name);
 	if (r == 0)
 		r = virtio_vhost_init(&scsi->vhost, &scsi->v, backend, 0, name, err);
 	for (unsigned i = 0; r == 0 && i < OTHER_QUEUES + o->queues; i++)

@@ -53,17 +53,22 @@ static struct virtq *queue_of(struct vsock_device *d, unsigned index)
 
 /* ---- the event ---- */
 
-static void tell_interrupted(struct vsock_device *d)
+/* False: the host has no memory for it now, and it will be tried again. */
+static bool tell_interrupted(struct vsock_device *d)
 {
 	const struct virtio_vsock_event event = { .id = htole32(VIRTIO_VSOCK_EVENT_TRANSPORT_RESET) };
 	struct virtq *q = queue_of(d, QUEUE_EVENT);
 	struct virtq_chain *chain;
+	int r = __atomic_load_n(&d->interrupted, __ATOMIC_RELAXED) ? virtq_pop(q, &chain) : 0;
 
-	if (!__atomic_load_n(&d->interrupted, __ATOMIC_RELAXED) || virtq_pop(q, &chain) != 1)
-		return;
+	if (r == -ENOMEM)
+		virtio_kick(&d->v, QUEUE_EVENT);
+	if (r != 1)
+		return r != -ENOMEM;
 	__atomic_store_n(&d->interrupted, false, __ATOMIC_RELAXED);
 	virtq_push(chain, (uint32_t)virtq_write(chain, &event, sizeof(event)));
 	virtq_notify(q);
+	return true;
 }
 
 /* Buffers stay where they are until there is something to say. */
@@ -72,9 +77,8 @@ static void serve_events(struct vsock_device *d)
 	struct virtq *q = queue_of(d, QUEUE_EVENT);
 
 	virtq_kicks_off(q);
-	do
-		tell_interrupted(d);
-	while (virtq_kicks_on(q) && __atomic_load_n(&d->interrupted, __ATOMIC_RELAXED));
+	while (tell_interrupted(d) && virtq_kicks_on(q) && __atomic_load_n(&d->interrupted, __ATOMIC_RELAXED))
+		;
 }
 
 /* ---- packets ---- */
@@ -215,7 +219,7 @@ static void vsock_serve(struct virtio *v, unsigned index)
 	/* A connection needs both; whichever comes back last after a reset of it finds what waits. */
 	if (d->receiving && d->sending) {
 		vsock_ready(d->host, true);
-		tell_interrupted(d);
+		(void)tell_interrupted(d);
 	}
 	if (index == QUEUE_RX)
 		serve_rx(d);
