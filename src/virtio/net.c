@@ -474,6 +474,8 @@ static void net_quiesce(struct virtio *v, unsigned index)
 		if (index % 2 == 0) {
 			put_back(p);
 			p->receiving = p->starved = false;
+			if (p->frame_len)
+				net_count(&p->rx_reset);
 			p->frame_len = 0;
 		}
 		watch(p);
@@ -749,6 +751,7 @@ static void net_counts(struct virtio *v, virtio_count_fn *one, void *arg)
 		{ "rx_filtered", offsetof(struct net_pair, rx_filtered) },
 		{ "rx_oversized", offsetof(struct net_pair, rx_oversized) },
 		{ "rx_unplugged", offsetof(struct net_pair, rx_unplugged) },
+		{ "rx_reset", offsetof(struct net_pair, rx_reset) },
 		{ "tx_frames", offsetof(struct net_pair, tx_frames) },
 		{ "tx_malformed", offsetof(struct net_pair, tx_malformed) },
 		{ "tx_oversized", offsetof(struct net_pair, tx_oversized) },

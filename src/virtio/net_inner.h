@@ -46,7 +46,7 @@ struct net_pair {
 	struct iovec iov[VIRTQ_MAX + 1];
 	uint8_t *bounce; /* for frames in more pieces than NET_IOV, when there was one */
 	/* atomic: frames, and why some were not */
-	uint64_t rx_frames, rx_filtered, rx_oversized, rx_unplugged;
+	uint64_t rx_frames, rx_filtered, rx_oversized, rx_unplugged, rx_reset;
 	uint64_t gathered; /* frames that the back end has, and has not sent yet */
 	uint64_t tx_frames, tx_malformed, tx_oversized, tx_refused, tx_unplugged;
 };

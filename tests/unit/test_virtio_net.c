@@ -905,8 +905,10 @@ static void a_queue_that_is_left(void **state)
 	serve(&bed, RX0);
 	assert_int_equal(bed.net->pair[0]->frame_len, 100);
 	assert_int_equal(bed.net->v.queues[RX0]->q.in_flight, 1);
+	assert_int_equal(bed.net->pair[0]->rx_reset, 0);
 	bed.net->v.type->quiesce(&bed.net->v, RX0);
 	assert_int_equal(bed.net->pair[0]->frame_len, 0);
+	assert_int_equal(bed.net->pair[0]->rx_reset, 1);
 	assert_int_equal(bed.net->v.queues[RX0]->q.in_flight, 0);
 	comes(&bed, pattern, 100);
 	offer(&bed, 0, 2000);
