@@ -21,6 +21,8 @@
 
 #define WORDS    4096 /* of a command line */
 #define COMM_MAX 15   /* bytes of a program's name that the kernel keeps */
+/* QEMU tells what it does to a file by locks for reading, each on a byte of its own: this one, that it writes. */
+#define QEMU_WRITES 101
 
 /* A file of a process's under /proc, as text. Its length, or -1. */
 static ssize_t read_proc(pid_t pid, const char *name, char *text, size_t size)
@@ -106,6 +108,16 @@ static void describe(pid_t pid, char *text, size_t size)
 		named ? "'" : "");
 }
 
+/* A line of fdinfo's: a lock that only who writes has. */
+static bool is_writers(const char *line)
+{
+	unsigned long long begin, end;
+	char kind[16];
+	int n = sscanf(line, "lock: %*s %*s %*s %15s %*s %*s %llu %llu", kind, &begin, &end);
+
+	return n >= 1 && (strcmp(kind, "WRITE") == 0 || (n == 3 && begin <= QEMU_WRITES && end >= QEMU_WRITES));
+}
+
 /* Whether its descriptor `fd` has a lock that keeps us out. */
 static bool has_lock(pid_t pid, const char *fd, bool ro)
 {
@@ -115,9 +127,7 @@ static bool has_lock(pid_t pid, const char *fd, bool ro)
 	if (read_proc(pid, name, text, sizeof(text)) <= 0)
 		return false;
 	for (char *line = strstr(text, "lock:"); line; line = strstr(line + 1, "lock:")) {
-		char *end = strchr(line, '\n'), *write = strstr(line, " WRITE ");
-
-		if (!ro || (write && (!end || write < end)))
+		if (!ro || is_writers(line))
 			return true;
 	}
 	return false;
@@ -189,12 +199,26 @@ static int in_use(int fd, const char *path, bool ro, struct error *err)
 	return -EBUSY;
 }
 
+/* Who reads has the whole file, whose end is told as 0. */
+static bool qemu_writes(int fd)
+{
+	struct flock byte = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = QEMU_WRITES, .l_len = 1 };
+
+	return fcntl(fd, F_OFD_GETLK, &byte) == 0 && byte.l_type != F_UNLCK && byte.l_len;
+}
+
 int disk_lock(int fd, const char *path, bool ro, struct error *err)
 {
 	struct flock whole = { .l_type = ro ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
 
-	if (fcntl(fd, F_OFD_SETLK, &whole) == 0)
-		return 0;
+	if (fcntl(fd, F_OFD_SETLK, &whole) == 0) {
+		/* It looks for ours when it has its own, and so do we. */
+		if (!ro || !qemu_writes(fd))
+			return 0;
+		whole.l_type = F_UNLCK;
+		(void)fcntl(fd, F_OFD_SETLK, &whole);
+		return in_use(fd, path, ro, err);
+	}
 	if (errno == EAGAIN || errno == EACCES)
 		return in_use(fd, path, ro, err);
 	say(SAY_MS, "disk '%s': cannot be locked against another run: %s", path, strerror(errno));

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* disk_lock.h - one who writes a disk, or many who read it: locks on the whole file, and the name of who has the other one. */
+/*
+ * disk_lock.h - one who writes a disk, or many who read it, QEMU among them: locks on the whole file, and the name of who has
+ * the other one.
+ */
 #ifndef TRAPLINE_HOST_DISK_LOCK_H
 #define TRAPLINE_HOST_DISK_LOCK_H
 

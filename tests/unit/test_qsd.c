@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "host/disk_chain.h"
+#include "host/disk_lock.h"
 #include "host/nbd.h"
 #include "host/qsd.h"
 #include "host/vhost_user.h"
@@ -435,6 +436,45 @@ static void one_that_does_not_answer_is_killed(void **state)
 	qsd_end(&qsd);
 }
 
+/* QEMU's locks of who writes are for reading. */
+static void one_that_writes_what_lies_below(void **state)
+{
+	struct qsd qsd = { .config = { .queues = 1 } };
+	struct error err = { .status = 0 };
+	struct vhost *b;
+	char path[256];
+	int fd, again;
+
+	if (!has_tools())
+		skip();
+	assert_int_equal(
+		shell("qemu-img create -q -f raw q.img 8M && qemu-img create -q -f qcow2 -F raw -b q.img q.qcow2"), 0);
+	snprintf(path, sizeof(path), "%s", at("q.img"));
+	qsd.config.path = path;
+	/* Others who read it do no harm. */
+	fd = open(at("q.img"), O_RDONLY);
+	again = open(at("q.img"), O_RDONLY);
+	assert_int_equal(disk_lock(fd, "q.img", true, &err), 0);
+	assert_int_equal(disk_lock(again, "q.img", true, &err), 0);
+	assert_int_equal(disk_chain_check(at("q.qcow2"), disk_format_named("qcow2"), true, &err), 0);
+	close(fd);
+	close(again);
+	qsd.config.ro = true;
+	if (open_disk(&qsd, &b, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(disk_chain_check(at("q.qcow2"), disk_format_named("qcow2"), true, &err), 0);
+	vhost_close(b);
+	qsd_end(&qsd);
+	qsd.config.ro = false;
+	if (open_disk(&qsd, &b, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(disk_chain_check(at("q.qcow2"), disk_format_named("qcow2"), true, &err), -EBUSY);
+	if (!strstr(err.text, "q.img': in use: process ") || !strstr(err.text, "(qemu-storage-daemon) writes it"))
+		fail_msg("%s", err.text);
+	vhost_close(b);
+	qsd_end(&qsd);
+}
+
 static void images_that_it_cannot_serve(void **state)
 {
 	struct qsd qsd = { .config = { .path = at("bad.qcow2"), .format = disk_format_named("qcow2"), .queues = 1 } };
@@ -492,6 +532,7 @@ int main(void)
 		cmocka_unit_test(its_words),
 		cmocka_unit_test(it_serves_what_there_is),
 		cmocka_unit_test(one_that_does_not_answer_is_killed),
+		cmocka_unit_test(one_that_writes_what_lies_below),
 		cmocka_unit_test(images_that_it_cannot_serve),
 	};
 
