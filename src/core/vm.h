@@ -56,6 +56,8 @@ struct vm {
 	struct list devices; /* struct device.node, in the order of the machine's table */
 	struct list links;   /* struct vm_link.node, in the order of their devices */
 	uint64_t ram_size;   /* bytes */
+	/* Devices whose guest decides how many descriptors they hold, and which share what there are; known before they are made. */
+	unsigned file_holders;
 	/* What serial0 and so on talk to; NULL: nothing. */
 	struct chardev *ports[VM_PORTS];
 	struct chardev *console;  /* the first one's, where others put what is for the same reader */

@@ -4,9 +4,10 @@
 
 #include <sys/resource.h>
 
-unsigned files_share(unsigned least, unsigned most)
+unsigned files_share(unsigned n, unsigned least, unsigned most)
 {
 	struct rlimit limit = { 1024, 1024 };
+	rlim_t share;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
 		const struct rlimit all = { limit.rlim_max, limit.rlim_max };
@@ -14,7 +15,8 @@ unsigned files_share(unsigned least, unsigned most)
 		if (setrlimit(RLIMIT_NOFILE, &all) == 0)
 			limit = all;
 	}
-	if (limit.rlim_cur / 4 > most)
+	share = limit.rlim_cur / 2 / (n > 2 ? n : 2);
+	if (share > most)
 		return most;
-	return limit.rlim_cur / 4 < least ? least : (unsigned)(limit.rlim_cur / 4);
+	return share < least ? least : (unsigned)share;
 }

@@ -620,7 +620,7 @@ static void close_retry(struct vsock *s)
 		close(s->retry.fd);
 }
 
-int vsock_open(const char *path, uint32_t cid, struct loop *loop, void (*wants)(void *arg), void *arg,
+int vsock_open(const char *path, uint32_t cid, unsigned sharers, struct loop *loop, void (*wants)(void *arg), void *arg,
 	struct vsock **out, struct error *err)
 {
 	int r = vsock_check(path, err);
@@ -637,7 +637,7 @@ int vsock_open(const char *path, uint32_t cid, struct loop *loop, void (*wants)(
 	s->wants = wants;
 	s->arg = arg;
 	s->next_port = FIRST_PORT;
-	s->most = files_share(8, VSOCK_CONNECTIONS);
+	s->most = files_share(sharers, 8, VSOCK_CONNECTIONS);
 	list_init(&s->ready);
 	for (unsigned i = 0; i < BUCKETS; i++)
 		list_init(&s->bucket[i]);

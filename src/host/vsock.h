@@ -8,8 +8,8 @@
  * then on both are the two ends of one stream. Where the guest does not accept, the connection is closed.
  *
  * All of it is one thread's, that of the loop. Nothing waits. A guest that does not keep to the rules has its connection
- * reset, and finds no more memory here than VSOCK_CONNECTIONS times VSOCK_BUFFER bytes, nor more descriptors than a quarter of what
- * the process may have; of these the last quarter is for connections that the host's programs make.
+ * reset, and finds no more memory here than VSOCK_CONNECTIONS times VSOCK_BUFFER bytes, nor more descriptors than its share of what the
+ * process may have (host/files.h); of these the last quarter is for connections that the host's programs make.
  */
 #ifndef TRAPLINE_HOST_VSOCK_H
 #define TRAPLINE_HOST_VSOCK_H
@@ -34,9 +34,10 @@ struct vsock;
 int vsock_check(const char *path, struct error *err) __attribute__((warn_unused_result));
 /*
  * Listens at `path`, copied; connections wait there until vsock_ready(). `wants` is called on the loop's thread, not from
- * within a call, when there may be something for the guest. 0, or -errno with a line.
+ * within a call, when there may be something for the guest. `sharers`: how many devices hold descriptors for the guest, see
+ * files_share(). 0, or -errno with a line.
  */
-int vsock_open(const char *path, uint32_t cid, struct loop *loop, void (*wants)(void *arg), void *arg,
+int vsock_open(const char *path, uint32_t cid, unsigned sharers, struct loop *loop, void (*wants)(void *arg), void *arg,
 	struct vsock **out, struct error *err) __attribute__((warn_unused_result));
 /* With no loop running, or on its thread. NULL is fine. */
 void vsock_close(struct vsock *s);

@@ -119,6 +119,15 @@ static bool shares_memory(const struct guest_config *guest)
 	return false;
 }
 
+static unsigned count_file_holders(const struct guest_config *guest)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < guest->nr_virtio; i++)
+		n += guest->virtio[i].config.type->holds_files;
+	return n;
+}
+
 static int memory_up(struct machine *m, struct error *err)
 {
 	struct guest_config *guest = &m->config.guest;
@@ -133,6 +142,7 @@ static int memory_up(struct machine *m, struct error *err)
 		return r;
 	guest->memory = m->ram.memory;
 	guest->ram_used = m->ram.used;
+	m->vm.file_holders = count_file_holders(guest);
 	r = m->config.arch->create(&m->vm, guest, &m->board, err);
 	if (r)
 		backing_free(&m->ram);

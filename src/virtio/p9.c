@@ -85,6 +85,7 @@ static int start_worker(struct virtio_p9 *p9, const char *name, struct error *er
 static int p9_create(struct vm *vm, const char *name, const void *config, struct virtio **out, struct error *err)
 {
 	const struct virtio_p9_options *options = config;
+	struct p9_config folder = options->folder;
 	size_t len = strlen(options->tag);
 	struct virtio_p9 *p9 = calloc(1, sizeof(*p9));
 	int r;
@@ -95,7 +96,8 @@ static int p9_create(struct vm *vm, const char *name, const void *config, struct
 	memcpy(p9->space.tag, options->tag, len);
 	virtio_init(&p9->v, &virtio_p9_type, vm, 1ULL << VIRTIO_9P_MOUNT_TAG, &p9->space,
 		(unsigned)(offsetof(struct p9_space, tag) + len));
-	r = p9_open(&options->folder, &p9->server, err);
+	folder.sharers = vm->file_holders;
+	r = p9_open(&folder, &p9->server, err);
 	if (r == 0)
 		r = start_worker(p9, name, err);
 	if (r == 0)
@@ -112,6 +114,7 @@ const struct virtio_type virtio_p9_type = {
 	.name = "9p",
 	.id = VIRTIO_ID_9P,
 	.pci_class = 0x018000, /* mass storage, other */
+	.holds_files = true,
 	.create = p9_create,
 	.destroy = p9_destroy,
 	.serve = p9_serve_queue,

@@ -45,6 +45,7 @@ struct virtio_type {
 	uint16_t id;        /* VIRTIO_ID_* */
 	uint32_t pci_class; /* base class << 16 | subclass << 8 | interface */
 	bool shares_memory; /* another process serves it: guest RAM is to be memory that it can map, by a file descriptor */
+	bool holds_files; /* the guest decides how many descriptors it holds: see vm->file_holders */
 	int (*create)(struct vm *vm, const char *name, const void *config, struct virtio **out, struct error *err);
 	void (*destroy)(struct virtio *v); /* stopped, quiet; frees; copes with half-built ones */
 	/*

@@ -298,7 +298,7 @@ static int open_user(struct vsock_device *d, const struct virtio_vsock_options *
 		r = virtio_worker_start(&d->worker, name);
 	if (r)
 		return error_set(err, r, "%s: no thread: %s", name, strerror(-r));
-	r = vsock_open(o->path, o->cid, &d->worker.loop, host_wants, d, &d->host, err);
+	r = vsock_open(o->path, o->cid, d->v.vm->file_holders, &d->worker.loop, host_wants, d, &d->host, err);
 	return r ? error_prefix(err, r, "%s", name) : 0;
 }
 
@@ -341,6 +341,7 @@ const struct virtio_type virtio_vsock_type = {
 	.name = "vsock",
 	.id = VIRTIO_ID_VSOCK,
 	.pci_class = 0x028000, /* network, other */
+	.holds_files = true,
 	.create = vsock_create,
 	.destroy = vsock_destroy,
 	.hand_over = vsock_hand_over,

@@ -14,8 +14,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "host/files.h"
 #include "host/vsock.h"
 #include "virtio/vsock.h"
 #include "virtio_bed.h"
@@ -64,7 +66,7 @@ static struct rig *rig_new(void)
 
 	assert_non_null(r);
 	assert_int_equal(loop_init(&r->loop, NULL), 0);
-	assert_int_equal(vsock_open(path, CID, &r->loop, wants, r, &r->s, &err), 0);
+	assert_int_equal(vsock_open(path, CID, 1, &r->loop, wants, r, &r->s, &err), 0);
 	vsock_ready(r->s, true);
 	return r;
 }
@@ -627,6 +629,22 @@ static void test_many(void **state)
 	rig_free(r);
 }
 
+/* Of many devices none takes what the others, and all else, need. In a child, which need not have its limit back. */
+static void test_shares(void **state)
+{
+	const struct rlimit few = { .rlim_cur = 512, .rlim_max = 1024 };
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(!(setrlimit(RLIMIT_NOFILE, &few) == 0 && files_share(0, 8, 4096) == 256 &&
+			files_share(1, 8, 4096) == 256 && files_share(2, 8, 4096) == 256 &&
+			files_share(4, 8, 4096) == 128 && files_share(4, 8, 100) == 100 &&
+			files_share(100, 8, 4096) == 8));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 /* A guest that asks for all there are finds an end, and the host's programs a quarter that is left. */
 static void test_most(void **state)
 {
@@ -696,7 +714,7 @@ static void test_paths(void **state)
 	struct error err;
 	char text[120];
 
-	assert_int_equal(vsock_open(path, CID, &r->loop, wants, r, &other, &err), -EADDRINUSE);
+	assert_int_equal(vsock_open(path, CID, 1, &r->loop, wants, r, &other, &err), -EADDRINUSE);
 	memset(text, 'a', sizeof(text));
 	text[97] = '\0';
 	assert_int_equal(vsock_check(text, &err), -ENAMETOOLONG);
@@ -984,6 +1002,7 @@ int main(void)
 		cmocka_unit_test(test_device_tx_again),
 		cmocka_unit_test(test_device_held_up),
 		cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_shares),
 	};
 
 	return cmocka_run_group_tests(tests, begin, finish);

@@ -26,7 +26,8 @@ struct p9_config {
 	const char *path; /* a folder */
 	bool ro;          /* what would change anything is refused with EROFS */
 	bool lax;         /* a change of owner that this process is not permitted succeeds, without effect */
-	unsigned max_fds; /* descriptors to hold at most; 0: by RLIMIT_NOFILE */
+	unsigned max_fds; /* descriptors to hold at most; 0: by RLIMIT_NOFILE, of which so many devices have a share: */
+	unsigned sharers; /* see files_share() */
 };
 
 /* A message and where its reply goes, in pieces of the carrier's. */

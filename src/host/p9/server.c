@@ -49,7 +49,7 @@ int p9_open(const struct p9_config *config, struct p9 **out, struct error *err)
 	list_init(&p9->lru);
 	p9->ro = config->ro;
 	p9->lax = config->lax;
-	p9->max_fds = config->max_fds ? config->max_fds : files_share(FDS_MIN, FDS_MAX);
+	p9->max_fds = config->max_fds ? config->max_fds : files_share(config->sharers, FDS_MIN, FDS_MAX);
 	r = open_root(p9, config->path, err);
 	if (r) {
 		p9_close(p9);
