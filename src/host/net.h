@@ -63,6 +63,12 @@ struct net_ops {
 	 * May wait a second. NULL: nothing ever is.
 	 */
 	bool (*why)(struct net_backend *b, char how[CHILD_HOW]);
+	/*
+	 * For who lets somebody else carry the frames: a descriptor of the back end's, or -errno. When EPOLLIN tells of it, gone()
+	 * takes what it tells, and says whether the back end is gone for good. NULL: nothing tells.
+	 */
+	int (*notice)(struct net_backend *b);
+	bool (*gone)(struct net_backend *b);
 	/* The size of that header is so, for somebody else who reads and writes: 10 or NET_HEADER. NULL: likewise. */
 	int (*header)(struct net_backend *b, unsigned size);
 	void (*close)(struct net_backend *b); /* frees */

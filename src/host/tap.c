@@ -5,10 +5,13 @@
  */
 #include "host/net.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stddef.h>
@@ -29,6 +32,7 @@ extern char **environ;
 struct tap {
 	struct net_backend b;
 	bool queues; /* it is of several; then each is attached or not */
+	int links;   /* tells of interfaces that were deleted; -1: nobody asked */
 	const char *downscript;
 	uint8_t in[NET_PAIRS][NET_HEADER + NET_FRAME];
 };
@@ -87,6 +91,50 @@ static int tap_header(struct net_backend *b, unsigned size)
 	return r;
 }
 
+/*
+ * The kernel tells only readers that the interface was deleted: poll's events for it are those of a frame. Who does not read
+ * hears of it by rtnetlink (rtnetlink(7)), which tells of all interfaces of our network namespace, so not of a descriptor's
+ * that was opened in another one.
+ */
+static int tap_notice(struct net_backend *b)
+{
+	/* Of messages only what their header's type, 16 bits of the host's order after 32 of the length, says to be a deletion. */
+	struct sock_filter deletions[] = {
+		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htobe16(RTM_DELLINK), 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	const struct sock_fprog filter = { .len = sizeof(deletions) / sizeof(deletions[0]), .filter = deletions };
+	const struct sockaddr_nl address = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
+	struct tap *tap = tap_of(b);
+	int r;
+
+	if (tap->links >= 0)
+		return tap->links;
+	tap->links = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+	if (tap->links < 0)
+		return -errno;
+	if (setsockopt(tap->links, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) == 0 &&
+		bind(tap->links, (const struct sockaddr *)&address, sizeof(address)) == 0)
+		return tap->links;
+	r = -errno;
+	close(tap->links);
+	tap->links = -1;
+	return r;
+}
+
+static bool tap_gone(struct net_backend *b)
+{
+	struct ifreq ifr = { .ifr_flags = 0 };
+	char message[64];
+
+	/* Which one it is is not read, as others may be missing (ENOBUFS): the descriptor knows of its own. */
+	while (recv(tap_of(b)->links, message, sizeof(message), 0) >= 0 || errno == EINTR || errno == ENOBUFS)
+		;
+	return ioctl(b->fds[0], TUNGETIFF, &ifr) && errno == EBADFD;
+}
+
 /* `script NAME`, waited for. 0, or -errno with a line in `err`. */
 static int run_script(const char *script, const char *ifname, struct error *err)
 {
@@ -124,6 +172,8 @@ static void tap_close(struct net_backend *b)
 		if (b->fds[i] >= 0)
 			close(b->fds[i]);
 	}
+	if (tap->links >= 0)
+		close(tap->links);
 	free(tap);
 }
 
@@ -132,6 +182,8 @@ static const struct net_ops tap_ops = {
 	.send = tap_send,
 	.attach = tap_attach,
 	.offloads = tap_offloads,
+	.notice = tap_notice,
+	.gone = tap_gone,
 	.header = tap_header,
 	.close = tap_close,
 };
@@ -283,6 +335,7 @@ int tap_open(const struct net_config *config, struct net_backend **out, struct e
 	tap->b.ops = &tap_ops;
 	tap->b.pairs = config->pairs;
 	tap->b.vnet = true;
+	tap->links = -1;
 	for (unsigned i = 0; i < NET_PAIRS; i++)
 		tap->b.fds[i] = -1;
 	r = tap_fill(tap, config, err);

@@ -38,20 +38,23 @@ static void tell_link(struct net *net)
 	virtio_config_changed(&net->v);
 }
 
-/* The back end has ended, or its end of the wire has. Once. */
-static void back_end_gone(struct net_pair *p)
+void net_back_end_gone(struct net *net)
 {
-	struct net *net = p->net;
 	char how[CHILD_HOW];
 	bool known;
 
-	p->blocked = false;
 	if (__atomic_exchange_n(&net->gone, true, __ATOMIC_RELAXED))
 		return;
 	tell_link(net);
 	known = net->host->ops->why && net->host->ops->why(net->host, how);
 	say(0, "%s: %s is gone%s%s: the guest's link is down", net->name, net->host->name, known ? ", " : "",
 		known ? how : "");
+}
+
+static void gone(struct net_pair *p)
+{
+	p->blocked = false;
+	net_back_end_gone(p->net);
 }
 
 /* ---- what is waited for ---- */
@@ -223,7 +226,7 @@ static bool fetch(struct net_pair *p)
 		return true;
 	}
 	if (n != -EAGAIN && is_active(p))
-		back_end_gone(p);
+		gone(p);
 	return false;
 }
 
@@ -358,7 +361,7 @@ static int transmit(struct net_pair *p, struct virtq_chain *chain)
 		/* It may have been those before it that did not get out. */
 		settle_gathered(p, &p->tx_refused);
 		if (is_active(p))
-			back_end_gone(p);
+			gone(p);
 	}
 	if (r)
 		net_count(&p->tx_refused);
@@ -383,7 +386,7 @@ static void flush(struct net_pair *p)
 		return;
 	settle_gathered(p, r ? &p->tx_refused : &p->tx_frames);
 	if (r)
-		back_end_gone(p);
+		gone(p);
 }
 
 static void serve_transmit(struct net_pair *p)
@@ -436,7 +439,7 @@ static void back_end_ready(void *arg, uint32_t events)
 		if (events & (EPOLLIN | EPOLLHUP | EPOLLRDHUP | EPOLLERR))
 			receive(p);
 	} else if (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) {
-		back_end_gone(p);
+		gone(p);
 	}
 	watch(p);
 }

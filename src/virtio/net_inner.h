@@ -69,6 +69,7 @@ struct net {
 	bool kernel;               /* it carries the frames, and not we */
 	struct virtio_vhost vhost; /* without a back end where we do */
 	struct loop_work relink;
+	struct loop_watch notice; /* of the back end's end, where nobody of ours reads its frames */
 };
 
 static inline bool net_link_up(const struct net *net)
@@ -99,6 +100,9 @@ static inline unsigned net_control_index(const struct net *net)
 {
 	return virtio_has(&net->v, VIRTIO_NET_F_MQ) ? 2 * net->pairs : 2;
 }
+
+/* The back end has ended, or its end of the wire has: the link goes down, and a line says so, once. From any thread. */
+void net_back_end_gone(struct net *net);
 
 /* After virtio_init(): the host's kernel carries the frames of all pairs. 0, or -errno with a line. */
 int net_vhost_open(struct net *net, struct error *err) __attribute__((warn_unused_result));

@@ -3,10 +3,10 @@
  * net_vhost.c - a network device whose frames the host's kernel carries (vhost-net) between the guest's queues and a tap.
  *
  * The control queue, the config space and the cable stay ours. What the guest may have filtered on the user-space way it is
- * not offered here: nobody of ours sees its frames. While the cable is out, the rings are ours too, and served by nobody. That
- * an interface was deleted the kernel tells only to who waits for frames, and so not to us.
+ * not offered here: nobody of ours sees its frames. While the cable is out, the rings are ours too, and served by nobody.
  */
 #include <linux/virtio_ring.h>
+#include <string.h>
 
 #include "host/vhost_kernel.h"
 #include "virtio/net_inner.h"
@@ -27,12 +27,24 @@ static bool is_data(const struct net *net, unsigned index)
 	return index < 2 * net->pairs && !control;
 }
 
+static void noticed(void *arg, uint32_t events)
+{
+	struct net *net = arg;
+
+	if (!net->host->ops->gone(net->host))
+		return;
+	loop_unwatch(&net->vhost.worker.loop, &net->notice);
+	net_back_end_gone(net);
+}
+
 bool net_vhost_hand_over(struct virtio *v, unsigned index)
 {
 	struct net *net = (struct net *)(void *)v;
 
 	if (!net->vhost.backend || !is_data(net, index))
 		return false;
+	if (net->notice.fd >= 0 && !__atomic_load_n(&net->gone, __ATOMIC_RELAXED))
+		(void)loop_watch(&net->vhost.worker.loop, &net->notice, EPOLLIN);
 	if (!net_link_up(net))
 		return true;
 	/* The kernel leaves the header to the tap, of the size that the driver expects (5.1.6.1). */
@@ -65,6 +77,18 @@ void net_vhost_link(struct net *net)
 		loop_post(&net->vhost.worker.loop, &net->relink);
 }
 
+/* Nobody of ours would see by its frames that the back end is gone. It is watched from the first ring on. */
+static int open_notice(struct net *net, struct error *err)
+{
+	int fd = net->host->ops->notice ? net->host->ops->notice(net->host) : -1;
+
+	if (net->host->ops->notice && fd < 0)
+		return error_set(err, fd, "%s: nothing would tell that %s is gone: %s", net->name, net->host->name,
+			strerror(-fd));
+	net->notice = (struct loop_watch){ .fd = fd, .fn = noticed, .arg = net };
+	return 0;
+}
+
 int net_vhost_open(struct net *net, struct error *err)
 {
 	/* What is between the guest and the tap, whoever carries the frames, is ours to offer. */
@@ -83,5 +107,6 @@ int net_vhost_open(struct net *net, struct error *err)
 		return error_prefix(err, r, "%s", net->name);
 	}
 	net->relink = (struct loop_work){ .fn = relink, .arg = net };
-	return virtio_vhost_init(&net->vhost, &net->v, backend, ~not_ours, net->name, err);
+	r = virtio_vhost_init(&net->vhost, &net->v, backend, ~not_ours, net->name, err);
+	return r ? r : open_notice(net, err);
 }

@@ -5,7 +5,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -336,6 +337,64 @@ static void a_tap_is_made_and_used(void **state)
 	assert_false(is_up(name));
 }
 
+static void delete (const char *name)
+{
+	struct {
+		struct nlmsghdr header;
+		struct ifinfomsg link;
+	} message = {
+		.header = { .nlmsg_len = sizeof(message),
+			.nlmsg_type = RTM_DELLINK,
+			.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
+		.link = { .ifi_index = (int)if_nametoindex(name) },
+	};
+	struct {
+		struct nlmsghdr header;
+		struct nlmsgerr error;
+	} answer;
+	int s = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+
+	assert_true(message.link.ifi_index > 0);
+	assert_int_equal(send(s, &message, sizeof(message), 0), sizeof(message));
+	assert_true(recv(s, &answer, sizeof(answer), 0) > 0);
+	assert_int_equal(answer.header.nlmsg_type, NLMSG_ERROR);
+	assert_int_equal(answer.error.error, 0);
+	close(s);
+}
+
+/* Who does not read its frames hears of it by the descriptor that is for that, and of no other's end. */
+static void a_tap_is_deleted(void **state)
+{
+	const struct net_config config = { .kind = NET_TAP, .pairs = 1, .fd = -1, .ifname = "tltest%d" };
+	struct error err = { .status = 0 };
+	struct net_backend *b, *other;
+	struct pollfd pfd = { .events = POLLIN };
+	int r = net_open(&config, "net0", &b, &err);
+
+	if (r == -EPERM || r == -EACCES || r == -ENOENT || r == -ENODEV)
+		skip();
+	assert_int_equal(r, 0);
+	assert_int_equal(net_open(&config, "net1", &other, &err), 0);
+	pfd.fd = b->ops->notice(b);
+	assert_true(pfd.fd >= 0);
+	assert_int_equal(b->ops->notice(b), pfd.fd);
+	/* The other's coming is over; what is new or changes is not told. */
+	assert_int_equal(poll(&pfd, 1, 0), 0);
+	assert_false(b->ops->gone(b));
+	delete (other->name);
+	assert_int_equal(poll(&pfd, 1, 10000), 1);
+	assert_false(b->ops->gone(b));
+	assert_int_equal(poll(&pfd, 1, 0), 0);
+	net_close(other);
+	assert_int_equal(net_open(&config, "net1", &other, &err), 0);
+	assert_int_equal(poll(&pfd, 1, 0), 0);
+	delete (b->name);
+	assert_int_equal(poll(&pfd, 1, 10000), 1);
+	assert_true(b->ops->gone(b));
+	net_close(other);
+	net_close(b);
+}
+
 /* ---- passt ---- */
 
 /* By somebody else's hand, in the middle of it all. */
@@ -460,6 +519,7 @@ int main(void)
 		cmocka_unit_test(a_port_that_is_taken),
 		cmocka_unit_test(taps_that_cannot_be),
 		cmocka_unit_test(a_tap_is_made_and_used),
+		cmocka_unit_test(a_tap_is_deleted),
 		cmocka_unit_test(passt_comes_and_goes),
 	};
 

@@ -25,6 +25,8 @@ static struct {
 	struct net_backend tap;
 	struct vhost vhost;
 	unsigned frames, header, closes;
+	int notice;
+	bool gone;
 	bool running[QUEUES];
 	uint16_t avail[QUEUES]; /* where it began */
 	unsigned starts, stops;
@@ -48,14 +50,30 @@ static int tap_header(struct net_backend *b, unsigned size)
 	return 0;
 }
 
+static int tap_notice(struct net_backend *b)
+{
+	return host.notice;
+}
+
+static bool tap_gone(struct net_backend *b)
+{
+	eventfd_t n;
+
+	assert_int_equal(eventfd_read(host.notice, &n), 0);
+	return host.gone;
+}
+
 static void tap_close(struct net_backend *b)
 {
+	close(host.notice);
 	for (unsigned i = 0; i < b->pairs; i++)
 		close(b->fds[i]);
 	host.closes++;
 }
 
-static const struct net_ops tap_ops = { .receive = tap_receive, .header = tap_header, .close = tap_close };
+static const struct net_ops tap_ops = {
+	.receive = tap_receive, .notice = tap_notice, .gone = tap_gone, .header = tap_header, .close = tap_close
+};
 
 int __wrap_net_open(const struct net_config *config, const char *device, struct net_backend **out, struct error *err);
 int __wrap_net_open(const struct net_config *config, const char *device, struct net_backend **out, struct error *err)
@@ -63,6 +81,7 @@ int __wrap_net_open(const struct net_config *config, const char *device, struct 
 	host.tap = (struct net_backend){ .ops = &tap_ops, .pairs = 2, .vnet = true, .name = "tap" };
 	for (unsigned i = 0; i < 2; i++)
 		host.tap.fds[i] = eventfd(0, EFD_NONBLOCK);
+	host.notice = eventfd(0, EFD_NONBLOCK);
 	*out = &host.tap;
 	return 0;
 }
@@ -293,6 +312,43 @@ static void test_begins_without_cable(void **state)
 	end(bed);
 }
 
+/* Something is told, of this interface or of another one. */
+static void tell(struct bed *bed, bool gone)
+{
+	__atomic_store_n(&host.gone, gone, __ATOMIC_SEQ_CST);
+	assert_int_equal(eventfd_write(host.notice, 1), 0);
+	sync_worker(bed);
+}
+
+static void test_tap_gone(void **state)
+{
+	struct bed *bed = begin(ALL);
+	struct vm_link *link = container_of(bed->vm.links.next, struct vm_link, node);
+
+	tell(bed, false);
+	assert_true(link->up(link));
+	assert_int_equal(host.stops, 0);
+	tell(bed, true);
+	for (unsigned i = 0; i < 10000 && link->up(link); i++)
+		usleep(1000);
+	sync_worker(bed);
+	assert_false(link->up(link));
+	assert_int_equal(net_of(bed)->config.status, 0);
+	assert_int_equal(host.stops, 4);
+	for (unsigned i = 0; i < CONTROL; i++)
+		assert_false(virtq_is_broken(&bed->v->queues[i]->q));
+	/* No cable brings it back, and it is told once. */
+	link->set(link, false);
+	link->set(link, true);
+	sync_worker(bed);
+	assert_false(link->up(link));
+	assert_int_equal(host.stops, 4);
+	assert_int_equal(eventfd_write(host.notice, 1), 0);
+	sync_worker(bed);
+	assert_int_equal(host.starts, 4);
+	end(bed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -301,6 +357,7 @@ int main(void)
 		cmocka_unit_test(test_control_command),
 		cmocka_unit_test(test_cable),
 		cmocka_unit_test(test_begins_without_cable),
+		cmocka_unit_test(test_tap_gone),
 	};
 
 	return cmocka_run_group_tests(tests, unit_adopt, unit_release);

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
 The stock kernel's virtio-net. By a tap: ping, TCP both ways with checksums of what went through, over IPv4 and IPv6, the
-cable pulled and plugged in again, reboots in the middle of traffic; with the frames carried by trapline, and by the host's
+cable pulled and plugged in again, reboots in the middle of traffic, the interface deleted; with the frames carried by trapline, and by the host's
 kernel (vhost-net), when nothing of trapline's wakes for one. By passt: an address by DHCP, TCP to the host and from it, and
 what a guest sees when passt dies.
 """
@@ -21,6 +21,8 @@ CASES = {
     "vhost-pci": {"way": "tap", "transport": "pci", "vhost": True},
     "vhost-pci-legacy": {"way": "tap", "transport": "pci-legacy", "vhost": True},
     "vhost-queues": {"way": "tap", "transport": "pci", "queues": 2, "vhost": True},
+    "deleted": {"way": "deleted", "transport": "pci"},
+    "vhost-deleted": {"way": "deleted", "transport": "pci", "vhost": True},
     "vhost-reboot": {"way": "reboot", "transport": "pci", "vhost": True},
     "user-mmio": {"way": "user", "transport": "mmio"},
     "user-pci": {"way": "user", "transport": "pci"},
@@ -141,6 +143,32 @@ def tap(t, transport, queues=1, vhost=False):
     judge_stats(t, transport, queues, vhost)
 
 
+DELETED = MODULES + network.ADDRESS + """
+fact ping $(ping -c 2 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
+fact ready
+until [ "$(cat /sys/class/net/eth0/carrier)" = 0 ]; do sleep 0.1; done
+fact carrier down
+"""
+
+
+def deleted(t, transport, vhost=False):
+    """Another interface of the host's goes, then the guest's own."""
+    if vhost:
+        t.sh("modprobe vhost_net")
+    t.inner.put("/tmp/up.sh", network.UP, 0o755)
+    t.sh("tunctl -t other >/dev/null")
+    guest = t.boot(DELETED, options=options(transport, "tap,ifname=lab0,script=/tmp/up.sh", vhost), modules="cloud")
+    t.equal("pings", guest.fact("ping", 90), "2")
+    guest.fact("ready")
+    t.sh("ip link del other; sleep 1")
+    t.check("is gone" not in guest.log(), "another interface's end was taken for the guest's")
+    t.sh("ip link del lab0")
+    guest.expect("net0: lab0 is gone: the guest's link is down")
+    t.equal("the carrier", guest.fact("carrier"), "down")
+    guest.ends(0)
+    t.equal("how often it was told", guest.log().count("is gone"), 1)
+
+
 REBOOT = MODULES + network.ADDRESS + """
 fact ping $(ping -c 2 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
 nc 10.9.0.1 5003 </dev/zero >/dev/null &
@@ -230,4 +258,4 @@ def user_guest(t, transport, before):
 
 
 def test(t, way, transport, **how):
-    {"tap": tap, "user": user, "reboot": reboot}[way](t, transport, **how)
+    {"tap": tap, "user": user, "reboot": reboot, "deleted": deleted}[way](t, transport, **how)
