@@ -70,7 +70,10 @@ int vu_read_space(struct vhost_user *u, uint8_t *bytes, unsigned len, unsigned *
 uint64_t vu_usable(const struct vhost_user *u);                         /* which of its features can be had */
 int vu_share(struct vhost_user *u) __attribute__((warn_unused_result)); /* features, memory */
 int vu_share_ring(struct vhost_user *u, struct vu_ring *ring) __attribute__((warn_unused_result));
-/* It has the ring no more, and fills in where that stood. Waits for what it had taken to be given back. */
+/*
+ * It has the ring no more, and fills in where that stood. Waits for what it had taken to be given back. -EINVAL, and the connection
+ * stays: the driver has written what only the device writes.
+ */
 int vu_take_ring(struct vhost_user *u, struct vu_ring *ring) __attribute__((warn_unused_result));
 void vu_drop_account(struct vhost_user *u);
 void vu_drop_relay_memory(struct vhost_user *u);

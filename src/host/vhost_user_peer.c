@@ -294,14 +294,19 @@ int vu_share_ring(struct vhost_user *u, struct vu_ring *ring)
 
 /*
  * An answer to GET_VRING_BASE means that no more is taken. Not every program waits with it until what it had taken is given
- * back, so we do; `parts` are those of a split ring.
+ * back, so we do; `parts` are those of a split ring. The driver can write there, too. -EINVAL: it did, for this is where no program
+ * can have come. Between that and the base it cannot be told from a program that is slow: such a one would write to the guest's
+ * memory in its next life, and is taken for lost.
  */
-static int wait_for_used(const struct vhost_user *u, const struct vhost_parts *parts, uint16_t base)
+static int wait_for_used(const struct vhost_user *u, const struct vhost_parts *parts, uint16_t base, unsigned size)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
 	int64_t end = vu_until(&u->conn);
+	uint16_t left;
 
-	while (used_index(parts) != base) {
+	while ((left = (uint16_t)(base - used_index(parts)))) {
+		if (left > size)
+			return -EINVAL;
 		if (vu_now_ms() >= end)
 			return -ETIMEDOUT;
 		nanosleep(&pause, NULL);
@@ -369,5 +374,5 @@ int vu_take_ring(struct vhost_user *u, struct vu_ring *ring)
 	if (r)
 		return r;
 	at->avail = at->used = (uint16_t)base;
-	return wait_for_used(u, &parts, (uint16_t)base);
+	return wait_for_used(u, &parts, (uint16_t)base, at->size);
 }

@@ -364,6 +364,35 @@ static void its_end_is_told_and_a_new_life_finds_the_next(void **state)
 	program_kill(&p);
 }
 
+/* The driver writes the device's index. Nobody waits for that to come right, and the program has nothing to do with it. */
+static void a_used_index_of_the_drivers(void **state)
+{
+	struct program p;
+	struct owner *o;
+	struct vhost_ring at;
+	uint16_t *used;
+
+	program_init(&p, "index");
+	program_start(&p);
+	o = owner_new(&p, false);
+	for (unsigned life = 0; life < 3; life++) {
+		o->next = o->got = 0;
+		assert_int_equal(owner_start(o, 0), 0);
+		for (unsigned i = 0; i < 3; i++)
+			assert_true(ask(o, false));
+		UNTIL(o, all_answered(o));
+		used = (uint16_t *)(void *)((uint8_t *)o->ram.memory->host + (o->state.device - BASE) + 2);
+		__atomic_store_n(used, life ? 3 - SIZE - 1 : 5, __ATOMIC_RELEASE);
+		at = o->ring;
+		assert_int_equal(o->b->ops->stop_ring(o->b, 1, &at), -EINVAL);
+		assert_int_equal(o->b->ops->stop(o->b), 0);
+	}
+	assert_int_equal(o->gone, 0);
+	assert_int_equal(p.connections, 1);
+	owner_free(o);
+	program_kill(&p);
+}
+
 /*
  * Killed again and again while it holds requests and has answered others out of their order. Every request is answered, and
  * once; with the relay and with an account alike.
@@ -848,6 +877,7 @@ int main(void)
 		cmocka_unit_test_setup(the_length_of_the_space_is_found, be_patient),
 		cmocka_unit_test_setup(it_may_come_late, be_patient),
 		cmocka_unit_test_setup(its_end_is_told_and_a_new_life_finds_the_next, be_patient),
+		cmocka_unit_test_setup(a_used_index_of_the_drivers, be_patient),
 		cmocka_unit_test_setup(nothing_is_lost_and_nothing_is_told_twice, be_patient),
 		cmocka_unit_test_setup(a_reset_waits_for_what_it_has, be_patient),
 		cmocka_unit_test_setup(a_reset_waits_for_one_that_is_slow, be_patient),
