@@ -102,6 +102,12 @@ static void hang_up(struct vhost_user *u)
 	vu_close(&u->conn);
 }
 
+static void disown(struct vhost_user *u)
+{
+	if (u->config.revoke)
+		u->config.revoke(u->config.arg);
+}
+
 /* It is gone, or as good as. On the loop's thread, in a call of the owner's or not. */
 static void lose(struct vhost_user *u, int r)
 {
@@ -111,8 +117,8 @@ static void lose(struct vhost_user *u, int r)
 		return;
 	hang_up(u);
 	/* While it starts, whoever opens it says why it failed, and ends it. */
-	if (u->opened && r != -ECONNRESET && u->config.revoke)
-		u->config.revoke(u->config.arg);
+	if (u->opened && r != -ECONNRESET)
+		disown(u);
 	u->again = true;
 	if (!u->looped)
 		return;
@@ -332,6 +338,8 @@ static int come_back(struct vhost_user *u)
 	if (r) {
 		tell(u, r == -ENODEV ? "what has come back is another device" : reason(r));
 		hang_up(u);
+		/* It has served nothing yet that it would have to bring to an end. */
+		disown(u);
 	}
 	return r;
 }

@@ -32,8 +32,9 @@ struct vhost_user_config {
 	/* Instead of connecting to `path`: a connected socket, or -errno with a line. May start the program. NULL: path. */
 	int (*connect)(void *arg, struct error *err);
 	/*
-	 * It does not answer or keep to the protocol, and is connected no more, but it still maps guest memory: this takes that from
-	 * it, before the call of ours returns in which it was found. NULL: it cannot be done, for it is not our program.
+	 * It does not answer or keep to the protocol, or was of no use when it came back, and is connected no more, but it may still map
+	 * guest memory: this takes that from it, before the call of ours returns in which it was found. NULL: it cannot be done, for
+	 * it is not our program.
 	 */
 	void (*revoke)(void *arg);
 	void *arg;

@@ -283,12 +283,16 @@ static int make(struct virtio_user *u, struct vm *vm, const char *name, struct v
 	return r;
 }
 
-/* What it said when it did not start says more than that it is gone. */
+/* What it said when it did not start says more than that it is gone. One that goes on has nothing to bring to an end. */
 static int blame(struct virtio_user *u, int r, struct error *err)
 {
 	char how[CHILD_HOW];
 
-	if (u->program && u->program->ended(u->state, how)) {
+	if (!u->program)
+		return r;
+	if (!u->program->ended(u->state, how)) {
+		u->program->kill(u->state);
+	} else {
 		error_set(err, r, "%s %s", u->program->name, how);
 		/* Most often the image, or its name, is to blame. */
 		if (u->o->qsd.path) {

@@ -86,16 +86,15 @@ static struct vhost_user_config config_of(const struct program *p, bool reconnec
 	};
 }
 
-static struct owner *owner_new(const struct program *p, bool reconnect)
+static struct owner *owner_by(const struct vhost_user_config *config)
 {
 	const struct backing_config shared = { .shared = true };
-	const struct vhost_user_config config = config_of(p, reconnect);
 	struct owner *o = calloc(1, sizeof(*o));
 	struct error err = { 0 };
 
 	assert_int_equal(loop_init(&o->loop, NULL), 0);
 	assert_int_equal(backing_new(&shared, RAM, &o->ram, &err), 0);
-	if (vhost_user_open(&config, &o->b, &err))
+	if (vhost_user_open(config, &o->b, &err))
 		fail_msg("%s", err.text);
 	o->b->loop = &o->loop;
 	o->b->event = on_event;
@@ -104,6 +103,13 @@ static struct owner *owner_new(const struct program *p, bool reconnect)
 	o->ring.call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	o->ring.error = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return o;
+}
+
+static struct owner *owner_new(const struct program *p, bool reconnect)
+{
+	const struct vhost_user_config config = config_of(p, reconnect);
+
+	return owner_by(&config);
 }
 
 /* The device is ready: two ranges, which the file backs. */
@@ -362,6 +368,60 @@ static void its_end_is_told_and_a_new_life_finds_the_next(void **state)
 	owner_stop(o);
 	owner_free(o);
 	program_kill(&p);
+}
+
+struct way {
+	const struct program *p;
+	int silent[2]; /* [0] is connected to instead, and nobody answers; -1: no */
+	unsigned revoked;
+};
+
+static int go_to(void *arg, struct error *err)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const struct way *way = arg;
+	int fd;
+
+	if (way->silent[0] >= 0)
+		return dup(way->silent[0]);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	memcpy(address.sun_path, way->p->path, sizeof(way->p->path));
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+static void revoked(void *arg)
+{
+	((struct way *)arg)->revoked++;
+}
+
+/* A program of ours that does not answer when it comes back is one to kill, as in mid-run; one that went is not. */
+static void it_comes_back_and_does_not_answer(void **state)
+{
+	struct vhost_user_config config;
+	struct program p;
+	struct way way = { .p = &p, .silent = { -1, -1 } };
+	struct owner *o;
+
+	limit_ms = LIMIT_MS;
+	program_init(&p, "silent");
+	program_start(&p);
+	config = config_of(&p, false);
+	config.connect = go_to;
+	config.revoke = revoked;
+	config.arg = &way;
+	o = owner_by(&config);
+	assert_int_equal(owner_start(o, 0), 0);
+	program_kill(&p);
+	UNTIL(o, o->gone == 1);
+	owner_stop(o);
+	assert_int_equal(way.revoked, 0);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, way.silent), 0);
+	assert_int_equal(owner_start(o, 0), -ETIMEDOUT);
+	assert_int_equal(way.revoked, 1);
+	owner_free(o);
+	close(way.silent[0]);
+	close(way.silent[1]);
 }
 
 /* The driver writes the device's index. Nobody waits for that to come right, and the program has nothing to do with it. */
@@ -877,6 +937,7 @@ int main(void)
 		cmocka_unit_test_setup(the_length_of_the_space_is_found, be_patient),
 		cmocka_unit_test_setup(it_may_come_late, be_patient),
 		cmocka_unit_test_setup(its_end_is_told_and_a_new_life_finds_the_next, be_patient),
+		cmocka_unit_test_setup(it_comes_back_and_does_not_answer, be_patient),
 		cmocka_unit_test_setup(a_used_index_of_the_drivers, be_patient),
 		cmocka_unit_test_setup(nothing_is_lost_and_nothing_is_told_twice, be_patient),
 		cmocka_unit_test_setup(a_reset_waits_for_what_it_has, be_patient),

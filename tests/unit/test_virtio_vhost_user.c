@@ -3,6 +3,10 @@
 #include "unit.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "vhost_user_program.h"
 #include "virtio/vhost_user.h"
@@ -58,11 +62,50 @@ static void hostile(void **state)
 	}
 }
 
+/* ---- a program of ours ---- */
+
+/* It answers nothing and does not end when it is told to: it is not told. */
+static void one_that_never_answers(void **state)
+{
+	char folder[] = "/tmp/trapline-never-XXXXXX", command[512], marked[64], disk[64], path[128];
+	struct virtio_user_options o = { .queues = 1 };
+	struct error err = { .status = 0 };
+	char *old = strdup(getenv("PATH"));
+	struct virtio *v;
+	struct vm vm;
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(marked, sizeof(marked), "%s/told", folder);
+	snprintf(disk, sizeof(disk), "%s/disk", folder);
+	snprintf(command, sizeof(command),
+		"cd %s && truncate -s 1M disk && printf '#!/bin/sh\ntrap \": >%s\" TERM\nwhile :; do sleep 0.05; "
+		"done\n' >%s && chmod 755 %s",
+		folder, marked, QSD_PROGRAM, QSD_PROGRAM);
+	assert_int_equal(system(command), 0); /* NOLINT: it is ours */
+	snprintf(path, sizeof(path), "%s:/usr/bin:/bin", folder);
+	setenv("PATH", path, 1);
+	assert_true(virtio_user_type(&o, "blk"));
+	o.qsd.path = disk;
+	o.qsd.queues = 1;
+	o.host.limit_ms = 300;
+	assert_int_equal(vm_init(&vm, true, &err), 0);
+	assert_int_equal(o.type.create(&vm, "disk0", &o, &v, &err), -ETIMEDOUT);
+	assert_non_null(strstr(err.text, "it does not answer"));
+	assert_int_equal(access(marked, F_OK), -1);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	vm_fini(&vm);
+	setenv("PATH", old, 1);
+	free(old);
+	snprintf(command, sizeof(command), "rm -r %s", folder);
+	assert_int_equal(system(command), 0); /* NOLINT: likewise */
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(types_have_names_and_numbers),
 		cmocka_unit_test(hostile),
+		cmocka_unit_test(one_that_never_answers),
 	};
 
 	alarm(170);
