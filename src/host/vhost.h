@@ -85,6 +85,7 @@ struct vhost {
 	bool resting;      /* the owner's, for stop() */
 	bool returns;      /* VHOST_GONE is not the end: VHOST_BACK may follow */
 	bool restarts;     /* start() may be tried again after VHOST_GONE */
+	uint64_t losses;   /* atomic: how often who serves it was lost */
 	struct loop *loop; /* that events come on, and calls; set by the owner before start() */
 	/* Called on the loop's thread, not from within a call. Set by the owner before start(); NULL: nobody listens. */
 	void (*event)(void *arg, enum vhost_event event);

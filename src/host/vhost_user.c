@@ -50,12 +50,16 @@ static bool connected(const struct vhost_user *u)
 static bool tell(struct vhost_user *u, const char *text)
 {
 	struct timespec now;
+	unsigned left;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	if (u->told && now.tv_sec - u->told < TELL_SECONDS)
 		return false;
+	left = vhost_user_word(&u->b);
+	if (!left)
+		return false;
 	u->told = now.tv_sec ? now.tv_sec : 1;
-	say(0, "%s: %s", u->b.name, text);
+	say(0, "%s: %s%s", u->b.name, text, left == 1 ? VHOST_USER_LAST : "");
 	return true;
 }
 
@@ -116,6 +120,7 @@ static void lose(struct vhost_user *u, int r)
 	if (!connected(u))
 		return;
 	hang_up(u);
+	__atomic_fetch_add(&u->b.losses, 1, __ATOMIC_RELAXED);
 	/* While it starts, whoever opens it says why it failed, and ends it. */
 	if (u->opened && r != -ECONNRESET)
 		disown(u);
@@ -708,6 +713,13 @@ bool vhost_user_hold(struct vhost *b)
 void vhost_user_let(struct vhost *b)
 {
 	user_of(b)->held = false;
+}
+
+unsigned vhost_user_word(struct vhost *b)
+{
+	struct vhost_user *u = user_of(b);
+
+	return u->words < VHOST_USER_WORDS ? VHOST_USER_WORDS - u->words++ : 0;
 }
 
 bool vhost_user_relays(const struct vhost *b)

@@ -17,6 +17,9 @@
 
 #define VHOST_USER_QUEUES 64
 #define VHOST_USER_CONFIG 256 /* bytes of a config space at most */
+/* Words about its program's going and what it does wrong, for all lives: a guest can be why it goes. Behind the last of them: */
+#define VHOST_USER_WORDS 16
+#define VHOST_USER_LAST  "; no more is said of it"
 
 struct vhost_user_config {
 	const char *path; /* of the socket, on which the program listens; the caller's, and outlives the back end */
@@ -56,6 +59,8 @@ unsigned vhost_user_config_len(const struct vhost *b);
  */
 bool vhost_user_hold(struct vhost *b);
 void vhost_user_let(struct vhost *b);
+/* How many words may be said yet, for one that is said now; 0: not that one either. */
+unsigned vhost_user_word(struct vhost *b);
 /* Requests pass through us: for listings and tests. */
 bool vhost_user_relays(const struct vhost *b);
 

@@ -40,7 +40,8 @@ struct vhost_user {
 	bool again;            /* rings go on where another connection left them */
 	/* How long it may keep us waiting, in ms; time gives it back. See begin(). */
 	int64_t patience, rested;
-	int64_t told; /* when the last word was said, in seconds */
+	int64_t told;   /* when the last word was said, in seconds */
+	unsigned words; /* said so far, of VHOST_USER_WORDS */
 	/* what the owner wants */
 	bool started;
 	uint64_t wanted;

@@ -154,26 +154,41 @@ static void user_serve(struct virtio *v, unsigned index)
 		virtio_take(v, index, answer_with_error);
 }
 
+static const char *until_then(const struct virtio_user *u)
+{
+	if (!u->orphan)
+		return "";
+	return u->o->kind->id == VIRTIO_ID_FS ? "; the guest gets errors, and files again after its next start"
+					      : "; the guest gets I/O errors, and its disk again after its next start";
+}
+
 static bool program_gone(struct virtio_vhost *h)
 {
 	struct virtio_user *u = user_of(h->v);
 	char how[CHILD_HOW] = "is gone";
+	unsigned left;
 
 	u->orphan = u->o->kind->id == VIRTIO_ID_FS || (u->program && u->o->kind->id == VIRTIO_ID_BLOCK);
 	/* One that only closed its socket still maps the guest's memory. */
 	if (u->program && !u->program->ended(u->state, how))
 		u->program->kill(u->state);
-	say(0, "%s: %s %s%s", h->v->transport->name, h->backend->name, how,
-		!u->orphan ? ""
-		: u->o->kind->id == VIRTIO_ID_FS
-			? "; the guest gets errors, and files again after its next start"
-			: "; the guest gets I/O errors, and its disk again after its next start");
+	left = vhost_user_word(h->backend);
+	if (left)
+		say(0, "%s: %s %s%s%s", h->v->transport->name, h->backend->name, how, until_then(u),
+			left == 1 ? VHOST_USER_LAST : "");
 	return u->orphan;
 }
 
 static void user_reset(struct virtio *v)
 {
 	user_of(v)->orphan = false;
+}
+
+static void user_counts(struct virtio *v, virtio_count_fn *one, void *arg)
+{
+	const struct vhost *b = user_of(v)->h.backend;
+
+	one(arg, "losses", b ? __atomic_load_n(&b->losses, __ATOMIC_RELAXED) : 0);
 }
 
 /* ---- making one ---- */
@@ -389,6 +404,7 @@ bool virtio_user_type(struct virtio_user_options *o, const char *text)
 		.quiesce = user_quiesce,
 		.pause = user_pause,
 		.reset = user_reset,
+		.counts = user_counts,
 	};
 	return true;
 }

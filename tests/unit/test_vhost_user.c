@@ -448,6 +448,7 @@ static void a_used_index_of_the_drivers(void **state)
 		assert_int_equal(o->b->ops->stop(o->b), 0);
 	}
 	assert_int_equal(o->gone, 0);
+	assert_int_equal(o->b->losses, 0);
 	assert_int_equal(p.connections, 1);
 	owner_free(o);
 	program_kill(&p);
