@@ -171,10 +171,11 @@ static bool ask(struct owner *o, bool far)
 	const struct vdriver_buf bufs[] = { { gpa, 4 }, { gpa + 8, 4 } };
 	uint64_t one = 1;
 
-	if (!vdriver_add(&o->d, bufs, 2, 1, 0, host))
-		return false;
+	/* First, for a program that is at work needs no kick to take it. */
 	memcpy(host, &o->next, 4);
 	memset(host + 8, 0, 4);
+	if (!vdriver_add(&o->d, bufs, 2, 1, 0, host))
+		return false;
 	o->next++;
 	if (vdriver_kick(&o->d))
 		(void)!write(o->ring.kick, &one, sizeof(one));
