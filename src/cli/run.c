@@ -12,6 +12,7 @@
 #include "cli/host_options.h"
 #include "cli/options.h"
 #include "core/json.h"
+#include "host/output.h"
 
 struct run_options {
 	struct machine_config machine;
@@ -203,20 +204,35 @@ static int print_machine(const struct machine *machine, bool json, struct error 
 }
 
 /* The guest's end is the status, unless it was good and cannot be told of. */
-static int tell_stats(
-	const struct run_options *o, const struct machine *machine, FILE *out, int status, struct error *err)
+static int tell_stats(const struct machine *machine, struct output *stats, int status, struct error *err)
 {
-	int r = stats_write(machine, out);
+	FILE *out = fdopen(stats->fd, "w");
+	int r = out ? stats_write(machine, out) : -errno;
 
-	if ((r || fflush(out)) && status == STATUS_OK) {
-		error_set(err, -EIO, "--stats '%s': cannot be written: %s", o->stats,
-			strerror(r == -ENOMEM ? ENOMEM : errno));
+	if (r == -EIO)
+		r = -errno;
+	if (out) {
+		stats->fd = -1;
+		if (fclose(out) && !r)
+			r = -errno;
+	}
+	if (r && status == STATUS_OK) {
+		error_set(err, r, "--stats '%s': cannot be written: %s", stats->path, strerror(-r));
 		return STATUS_HOST;
 	}
 	return status;
 }
 
-static int run_machine(const struct run_options *o, FILE *stats, struct error *err)
+static int run_guest(struct machine *machine, struct output *stats, struct error *err)
+{
+	int status;
+
+	output_begin(stats);
+	status = machine_run(machine, err);
+	return stats->fd < 0 ? status : tell_stats(machine, stats, status, err);
+}
+
+static int run_machine(const struct run_options *o, struct output *stats, struct error *err)
 {
 	struct machine *machine = calloc(1, sizeof(*machine));
 	int status;
@@ -230,9 +246,7 @@ static int run_machine(const struct run_options *o, FILE *stats, struct error *e
 		if (o->dry_run)
 			status = print_machine(machine, o->json, err);
 		else
-			status = machine_run(machine, err);
-		if (stats)
-			status = tell_stats(o, machine, stats, status, err);
+			status = run_guest(machine, stats, err);
 		machine_down(machine);
 	}
 	free(machine);
@@ -242,19 +256,13 @@ static int run_machine(const struct run_options *o, FILE *stats, struct error *e
 /* Opened before the guest runs: that it cannot be written is better told then. */
 static int run_with_stats(const struct run_options *o, struct error *err)
 {
-	FILE *stats = NULL;
+	struct output stats = { .fd = -1 };
 	int status;
 
-	if (o->stats) {
-		stats = fopen(o->stats, "we");
-		if (!stats) {
-			error_set(err, -errno, "--stats '%s': %s", o->stats, strerror(errno));
-			return usage_error(err);
-		}
-	}
-	status = run_machine(o, stats, err);
-	if (stats)
-		fclose(stats);
+	if (o->stats && output_open(&stats, o->stats, 0, "--stats", err))
+		return err->status ? err->status : STATUS_HOST;
+	status = run_machine(o, &stats, err);
+	output_close(&stats);
 	return status;
 }
 

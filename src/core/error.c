@@ -2,8 +2,12 @@
 /* error.c - one-line errors with context. */
 #include "core/error.h"
 
+#include <errno.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
+
+#include "core/status.h"
 
 /* One line it is, whatever a path holds. */
 static void one_line(char *text)
@@ -38,6 +42,19 @@ int error_prefix(struct error *err, int code, const char *fmt, ...)
 	snprintf(text, sizeof(text), "%s: %.*s", what, (int)(sizeof(text) - sizeof(what) - 3), err->text);
 	snprintf(err->text, sizeof(err->text), "%s", text);
 	one_line(err->text);
+	return code;
+}
+
+int error_of_option(struct error *err, int code)
+{
+	static const int hosts[] = { ENOMEM, ENOBUFS, EMFILE, ENFILE, ENOSPC, EDQUOT, EIO, EBUSY, EADDRINUSE, EINTR };
+
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		if (code == -hosts[i])
+			return code;
+	}
+	if (!err->status)
+		err->status = STATUS_USAGE;
 	return code;
 }
 

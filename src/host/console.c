@@ -58,16 +58,18 @@ static int console_open_stdio(struct console *console, struct error *err)
 
 static int console_open_file(struct console *console, struct error *err)
 {
-	const char *path = console->config.path;
-	int r;
-
 	/* Non-blocking: a named pipe without a reader is an error, and with one never holds us up. */
-	console->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
-	if (console->fd < 0)
-		return error_set(err, -errno, "%s: cannot write '%s': %s", console->port, path,
-			errno == ENXIO ? "nobody reads this pipe" : strerror(errno));
-	r = chardev_init(&console->chardev, console->loop, -1, console->fd);
+	int r = output_open(&console->file, console->config.path, O_NONBLOCK, console->port, err);
+
+	if (r)
+		return r;
+	r = chardev_init(&console->chardev, console->loop, -1, console->file.fd);
 	return r ? console_error(console, r, err) : 0;
+}
+
+static void console_close_file(struct console *console)
+{
+	output_close(&console->file);
 }
 
 static int console_open_fd(struct console *console, struct error *err)
@@ -269,7 +271,7 @@ static void console_close_socket(struct console *console)
 static const struct console_ops console_kinds[] = {
 	[CONSOLE_NONE] = { "none", NULL, false, console_open_none, console_close_fd },
 	[CONSOLE_STDIO] = { "stdio", "serial", false, console_open_stdio, console_close_fd },
-	[CONSOLE_FILE] = { "file", NULL, true, console_open_file, console_close_fd },
+	[CONSOLE_FILE] = { "file", NULL, true, console_open_file, console_close_file },
 	[CONSOLE_PTY] = { "pty", NULL, false, console_open_pty, console_close_pty },
 	[CONSOLE_SOCKET] = { "socket", NULL, true, console_open_socket, console_close_socket },
 	[CONSOLE_FD] = { "", NULL, false, console_open_fd, console_close_fd },
@@ -307,6 +309,7 @@ int console_open(struct console *console, const char *port, const struct console
 	console->config = *config;
 	console->loop = loop;
 	console->fd = console->leftover = console->slave = console->listener.fd = console->watch.fd = -1;
+	console->file.fd = -1;
 	console->up = true;
 	snprintf(console->port, sizeof(console->port), "%s", port);
 	if (dry)
@@ -315,6 +318,12 @@ int console_open(struct console *console, const char *port, const struct console
 	if (r)
 		console_close(console);
 	return r;
+}
+
+void console_begin(struct console *console)
+{
+	if (console->up)
+		output_begin(&console->file);
 }
 
 void console_close(struct console *console)

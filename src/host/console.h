@@ -9,6 +9,7 @@
 
 #include "core/chardev.h"
 #include "core/error.h"
+#include "host/output.h"
 #include "host/unix.h"
 
 enum console_kind {
@@ -33,7 +34,8 @@ struct console {
 	char port[16]; /* "serial0", in messages */
 	struct loop *loop;
 	bool up;
-	int fd;       /* the file, the pseudo-terminal's master, the socket's client; -1: none */
+	struct output file;
+	int fd;       /* the pseudo-terminal's master, the socket's client; -1: none */
 	int leftover; /* an earlier client's, gone, of whose input the guest has yet to read the rest; -1: none */
 	int slave;    /* the pseudo-terminal's other end, held so that it never hangs up */
 	char pty[64]; /* its path */
@@ -52,6 +54,7 @@ int console_parse(const char *text, struct console_config *config, struct error 
  */
 int console_open(struct console *console, const char *port, const struct console_config *config, struct loop *loop,
 	bool dry, struct error *err) __attribute__((warn_unused_result));
+void console_begin(struct console *console);              /* the guest runs: now a file is emptied */
 void console_close(struct console *console);              /* fine on one that is all zeros. Does not flush */
 struct chardev *console_chardev(struct console *console); /* NULL: nothing is behind this port */
 

@@ -44,6 +44,12 @@ int consoles_up(struct machine *m, struct error *err)
 	return 0;
 }
 
+void consoles_begin(struct machine *m)
+{
+	for (unsigned i = 0; i < VM_PORTS; i++)
+		console_begin(&m->consoles[i]);
+}
+
 void consoles_flush(struct machine *m)
 {
 	for (unsigned i = 0; i < VM_PORTS; i++) {

@@ -9,6 +9,8 @@ struct machine;
 
 /* A stage: opens what config.consoles asks for, and makes it what the ports talk to. */
 int consoles_up(struct machine *m, struct error *err) __attribute__((warn_unused_result));
+/* The guest runs: files are emptied. */
+void consoles_begin(struct machine *m);
 void consoles_down(struct machine *m);
 /* Writes out what the guest has said; see chardev_flush(). */
 void consoles_flush(struct machine *m);

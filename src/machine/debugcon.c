@@ -24,14 +24,13 @@ static int open_output(struct machine *m, const char *where, struct error *err)
 		err->status = STATUS_USAGE;
 		return error_set(err, -EINVAL, "--debugcon %s: 'stderr' or 'file:PATH'", where);
 	}
-	m->debugcon_fd = -1;
+	m->debugcon_file.fd = -1;
 	if (m->config.dry_run)
 		return 0;
 	if (file)
-		m->debugcon_fd = open(where + n, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
-	else
-		m->debugcon_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
-	return m->debugcon_fd < 0 ? error_set(err, -errno, "--debugcon %s: %s", where, strerror(errno)) : 0;
+		return output_open(&m->debugcon_file, where + n, 0, "--debugcon", err);
+	m->debugcon_file.fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+	return m->debugcon_file.fd < 0 ? error_set(err, -errno, "--debugcon %s: %s", where, strerror(errno)) : 0;
 }
 
 int debugcon_up(struct machine *m, struct error *err)
@@ -40,10 +39,9 @@ int debugcon_up(struct machine *m, struct error *err)
 
 	if (r || !m->config.debugcon)
 		return r;
-	r = chardev_init(&m->debugcon, &m->vm.loop, -1, m->debugcon_fd);
+	r = chardev_init(&m->debugcon, &m->vm.loop, -1, m->debugcon_file.fd);
 	if (r) {
-		if (m->debugcon_fd >= 0)
-			close(m->debugcon_fd);
+		output_close(&m->debugcon_file);
 		return error_set(err, r, "--debugcon %s: %s", m->config.debugcon, strerror(-r));
 	}
 	m->vm.debugcon = &m->debugcon;
@@ -57,6 +55,5 @@ void debugcon_down(struct machine *m)
 	chardev_flush(&m->debugcon, FLUSH_MS);
 	m->vm.debugcon = NULL;
 	chardev_fini(&m->debugcon);
-	if (m->debugcon_fd >= 0)
-		close(m->debugcon_fd);
+	output_close(&m->debugcon_file);
 }

@@ -570,6 +570,9 @@ int machine_run(struct machine *m, struct error *err)
 	m->vm.run.requested_arg = m;
 	m->vm.run.requested = requested;
 	backing_keep(&m->ram);
+	consoles_begin(m);
+	if (m->vm.debugcon)
+		output_begin(&m->debugcon_file);
 	ends_await_boot(m);
 	run_resume(&m->vm.run);
 	m->config.arch->started(m->board);

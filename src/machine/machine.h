@@ -14,6 +14,7 @@
 #include "core/thread.h"
 #include "core/vm.h"
 #include "host/console.h"
+#include "host/output.h"
 #include "host/tty.h"
 #include "kvm/kvm.h"
 #include "machine/ends.h"
@@ -55,7 +56,7 @@ struct machine {
 	struct loading loading;
 	struct console consoles[VM_PORTS];
 	struct chardev debugcon;
-	int debugcon_fd;
+	struct output debugcon_file;
 	struct tty tty;
 	struct loop_watch winch; /* a signalfd: the terminal's size changed; without `fn` there is none */
 	struct ends ends;

@@ -480,7 +480,7 @@ def test_debugcon_is_there_when_asked_for():
     refuse(placed("debugcon=pio:0x402"), USAGE, "no device 'debugcon'")
     for where in ["stdout", "file:", "", "stderr:"]:
         refuse(dry("-k", GOOD, "--debugcon", where), USAGE, "--debugcon", "'stderr' or 'file:PATH'")
-    refuse(run("run", "-k", GOOD, "--debugcon", "file:/no/such/folder/x"), 1, "/no/such/folder/x", "No such file")
+    refuse(run("run", "-k", GOOD, "--debugcon", "file:/no/such/folder/x"), USAGE, "/no/such/folder/x", "No such file")
 
 
 def test_help_is_grouped_and_version_is_told():

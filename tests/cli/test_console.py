@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
 """--console: each kind of back end with a flat guest behind it; what is lost, what is kept, what is left behind."""
+import json
 import os
 import pty
 import re
@@ -22,7 +23,7 @@ TRAPLINE = os.path.abspath(sys.argv[1])
 TEMP = tempfile.TemporaryDirectory(prefix="trapline-console-")
 DIR = TEMP.name
 USABLE = os.access("/dev/kvm", os.R_OK | os.W_OK)
-HOST, USAGE, QUIT = 1, 2, 20
+HOST, USAGE, IMAGE, KVM, QUIT = 1, 2, 3, 4, 20
 MUCH = 144 << 10  # more than ring and pipe, which lie between a guest and who reads, have room for
 SOCKETFUL = 96 << 10  # more than the ring has room for
 SOME = 16 << 10
@@ -65,7 +66,7 @@ class Run:
 
 
 def refused(*words, status=USAGE, has=()):
-    result = subprocess.run([TRAPLINE, "run", kernel(b"\xf4"), *words], capture_output=True, text=True, timeout=tap.PATIENCE,
+    result = subprocess.run([TRAPLINE, "run", *([] if "-k" in words else [kernel(b"\xf4")]), *words], capture_output=True, text=True, timeout=tap.PATIENCE,
                             check=False, stdin=subprocess.DEVNULL)
     refuse(result, status, *has)
 
@@ -116,14 +117,51 @@ def test_what_is_wrong_is_told():
 
 def test_what_cannot_be_opened_is_told():
     folder = at("nowhere/x")
-    refused("--console", "file:" + folder, status=HOST, has=["serial0", folder, "No such file"])
+    refused("--console", "file:" + folder, has=["serial0", folder, "No such file"])
     refused("--console", "serial1=socket:" + folder, status=HOST, has=["serial1", folder, "No such file"])
     with open(at("plain"), "w", encoding="ascii"):
         pass
     refused("--console", "socket:" + at("plain"), status=HOST, has=[at("plain"), "no socket"])
     assert os.path.exists(at("plain")), "a file that is no socket is gone"
     os.mkfifo(at("fifo"))
-    refused("--console", "file:" + at("fifo"), status=HOST, has=["fifo", "nobody reads"])
+    refused("--console", "file:" + at("fifo"), has=["fifo", "nobody reads"])
+
+
+def test_a_start_that_fails_leaves_files_as_they_were():
+    for options in (["--console", "file:"], ["--stats", ""], ["--debugcon", "file:"]):
+        old, new = at("old"), at("new")
+        with open(old, "wb") as file:
+            file.write(b"precious")
+        for path in (old, new):
+            # The kernel is looked at behind all of these; KVM is asked later still.
+            refused(options[0], options[1] + path, "-k", at("no-kernel"), status=IMAGE, has=["no-kernel"])
+            refused(options[0], options[1] + path, "--kvm-device", "/dev/null", status=KVM, has=["/dev/null"])
+        with open(old, "rb") as file:
+            assert file.read() == b"precious", options
+        assert not os.path.exists(new), f"{options}: an empty file is left"
+
+
+def test_files_are_emptied_when_the_guest_runs():
+    run_files = {name: at("full-" + name) for name in ("console", "stats", "debugcon")}
+    for path in run_files.values():
+        with open(path, "wb") as file:
+            file.write(b"x" * 65536)
+    Run(flat.say(b"hello") + flat.POWER_OFF, "file:" + run_files["console"],
+        options=["--stats", run_files["stats"], "--debugcon", "file:" + run_files["debugcon"]]).ends()
+    with open(run_files["console"], "rb") as file:
+        assert file.read() == b"hello"
+    with open(run_files["stats"], encoding="ascii") as file:
+        assert json.load(file)["exits"] > 0
+    assert os.path.getsize(run_files["debugcon"]) == 0
+
+
+def test_a_link_is_followed():
+    os.symlink("new-behind", at("link"))
+    os.symlink("/dev/stdout", at("out"))
+    Run(flat.say(b"hello") + flat.POWER_OFF, "file:" + at("link")).ends()
+    with open(at("new-behind"), "rb") as file:
+        assert file.read() == b"hello"
+    assert Run(flat.say(b"hello") + flat.POWER_OFF, "file:" + at("out")).ends() == b"hello"
 
 
 def test_a_dry_run_touches_nothing():
