@@ -61,16 +61,21 @@ void tty_raw(struct tty *tty, int fd)
 {
 	struct termios raw;
 
-	tty->fd = -1;
-	tty->escape = false;
-	tty->then = NULL;
 	/* In the background it is somebody else's just now. */
-	if (!isatty(fd) || tcgetattr(fd, &tty->saved) || tty_in_background(fd))
+	if (!isatty(fd) || tty_in_background(fd))
 		return;
-	crash_saved = tty->saved;
-	crash_fd = fd;
-	catch_deadly(tty);
-	tty->fd = fd;
+	/* Once: a shell may give a job that goes on the settings that it had, which are raw. */
+	if (!tty->known && tcgetattr(fd, &tty->saved))
+		return;
+	tty->known = true;
+	if (tty->fd < 0) {
+		tty->escape = false;
+		tty->then = NULL;
+		crash_saved = tty->saved;
+		crash_fd = fd;
+		catch_deadly(tty);
+		tty->fd = fd;
+	}
 	raw = tty->saved;
 	cfmakeraw(&raw);
 	/* Output keeps its processing: messages of ours and of a shell in the pipeline want their "\n" whole. */
@@ -82,8 +87,11 @@ void tty_restore(struct tty *tty)
 {
 	if (tty->fd < 0)
 		return;
-	/* At once: output was processed the same way all the time, and a line that is stuck must not hold us up. */
-	while (tcsetattr(tty->fd, TCSANOW, &tty->saved) && errno == EINTR)
+	/*
+	 * At once: output was processed the same way all the time, and a line that is stuck must not hold us up. Who was stopped
+	 * and is in the background now has no settings there any more, and would be stopped for changing them.
+	 */
+	while (!tty_in_background(tty->fd) && tcsetattr(tty->fd, TCSANOW, &tty->saved) && errno == EINTR)
 		;
 	crash_fd = -1;
 	for (size_t i = 0; i < TTY_DEADLY; i++)

@@ -33,6 +33,7 @@ struct tty_key;
 struct tty {
 	int fd; /* -1: no terminal, or not ours to change */
 	struct termios saved;
+	bool known;                          /* what `saved` is */
 	bool escape;                         /* Ctrl-A was the last byte */
 	const struct tty_key *then;          /* the next byte is this one's; NULL: it stands for itself */
 	struct sigaction deadly[TTY_DEADLY]; /* what signals that kill did before */
@@ -49,9 +50,11 @@ bool tty_in_background(int fd);
 
 /*
  * Makes `fd` raw if it is a terminal, and not in the background; otherwise does nothing. Crashes, and signals that
- * kill, restore it too. Only one terminal a process.
+ * kill, restore it too. Only one terminal a process. `tty` has fd -1 and else zeros before the first call; it may be called
+ * again, raw or not, when somebody else has had the terminal.
  */
 void tty_raw(struct tty *tty, int fd);
+/* As it was before the first tty_raw(); in the background it is left alone. */
 void tty_restore(struct tty *tty);
 void tty_crash(void); /* for handlers of signals: the terminal as it was, if one is raw */
 

@@ -5,10 +5,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/ioctl.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 #include "core/say.h"
 #include "machine/machine.h"
@@ -266,70 +262,20 @@ static void act(void *arg, enum tty_action action, uint8_t key)
 	}
 }
 
-static void tell_size(struct machine *m)
-{
-	struct winsize size;
-
-	if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) == 0)
-		m->vm.resize(m->vm.resize_arg, stdio_of(m), size.ws_col, size.ws_row);
-}
-
-static void resized(void *arg, uint32_t events)
-{
-	struct machine *m = arg;
-	struct signalfd_siginfo info;
-
-	while (read(m->winch.fd, &info, sizeof(info)) == sizeof(info))
-		;
-	tell_size(m);
-}
-
-/* A terminal's size, now and whenever it changes, where there is a device that passes it on. */
-static int watch_size(struct machine *m, struct error *err)
-{
-	sigset_t set;
-	int r;
-
-	if (!m->vm.resize || !isatty(STDIN_FILENO))
-		return 0;
-	sigemptyset(&set);
-	sigaddset(&set, SIGWINCH);
-	/* Blocked, or it is ignored. The stage that made the mask ours gives it back. */
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	m->winch = (struct loop_watch){ .fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .fn = resized, .arg = m };
-	if (m->winch.fd < 0)
-		return error_set(err, -errno, "cannot watch the terminal's size: %s", strerror(errno));
-	r = loop_watch(&m->vm.loop, &m->winch, EPOLLIN);
-	if (r) {
-		close(m->winch.fd);
-		m->winch.fn = NULL;
-		return error_set(err, r, "cannot watch the terminal's size: %s", strerror(-r));
-	}
-	tell_size(m);
-	return 0;
-}
-
 void consoles_leave_tty(struct machine *m)
 {
-	tty_restore(&m->tty);
-	if (m->winch.fn) {
-		loop_unwatch(&m->vm.loop, &m->winch);
-		close(m->winch.fd);
-		m->winch.fn = NULL;
-	}
+	terminal_down(m);
 }
 
 int consoles_take_tty(struct machine *m, struct error *err)
 {
 	struct chardev *console = stdio_of(m);
-	int r = console ? watch_size(m, err) : 0;
 
-	if (r || !console)
-		return r;
+	if (!console)
+		return 0;
 	m->tty.act = act;
 	m->tty.arg = m;
 	console->filter_arg = &m->tty;
 	console->filter = tty_filter;
-	tty_raw(&m->tty, STDIN_FILENO);
-	return 0;
+	return terminal_up(m, console, err);
 }

@@ -19,6 +19,9 @@
 #include "machine/consoles.h"
 #include "machine/machine.h"
 #include "machine/postmortem.h"
+#include "machine/watch.h"
+
+#define FOR "for signals and time"
 
 /* Who sends a signal to a process and then to its group, as timeout(1) does, sends it once. */
 #define SAME_SIGNAL_NS (NSEC_PER_SEC / 4)
@@ -119,31 +122,6 @@ static void boot_over(void *arg, uint32_t events)
 		m->config.boot_timeout);
 }
 
-/* Takes the fd over, or closes it. */
-static int watch(struct machine *m, struct loop_watch *w, int fd, void (*fn)(void *, uint32_t), struct error *err)
-{
-	int r = fd < 0 ? -errno : 0;
-
-	*w = (struct loop_watch){ .fd = fd, .fn = fn, .arg = m };
-	if (r == 0)
-		r = loop_watch(&m->vm.loop, w, EPOLLIN);
-	if (r == 0)
-		return 0;
-	if (fd >= 0)
-		close(fd);
-	w->fn = NULL;
-	return error_set(err, r, "cannot watch for signals and time: %s", strerror(-r));
-}
-
-static void unwatch(struct machine *m, struct loop_watch *w)
-{
-	if (!w->fn)
-		return;
-	loop_unwatch(&m->vm.loop, w);
-	close(w->fd);
-	w->fn = NULL;
-}
-
 int ends_up(struct machine *m, struct error *err)
 {
 	struct ends *ends = &m->ends;
@@ -151,12 +129,13 @@ int ends_up(struct machine *m, struct error *err)
 	int r;
 
 	ends_signals(&set);
-	r = watch(m, &ends->signals, signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), signalled, err);
+	r = watch_up(m, &ends->signals, signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), signalled, FOR, err);
 	if (r == 0)
-		r = watch(m, &ends->shutdown, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
-			shutdown_over, err);
+		r = watch_up(m, &ends->shutdown, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),
+			shutdown_over, FOR, err);
 	if (r == 0 && m->config.boot_timeout)
-		r = watch(m, &ends->boot, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), boot_over, err);
+		r = watch_up(m, &ends->boot, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), boot_over,
+			FOR, err);
 	if (r)
 		ends_down(m);
 	return r;
@@ -164,9 +143,9 @@ int ends_up(struct machine *m, struct error *err)
 
 void ends_down(struct machine *m)
 {
-	unwatch(m, &m->ends.boot);
-	unwatch(m, &m->ends.shutdown);
-	unwatch(m, &m->ends.signals);
+	watch_down(m, &m->ends.boot);
+	watch_down(m, &m->ends.shutdown);
+	watch_down(m, &m->ends.signals);
 }
 
 void ends_await_boot(struct machine *m)

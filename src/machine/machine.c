@@ -76,6 +76,7 @@ static int host_up(struct machine *m, struct error *err)
 	/* No SA_RESTART: the signal's whole purpose is to make KVM_RUN return. */
 	sigaction(KICK_SIGNAL, &kick, NULL);
 	ends_signals(&block);
+	terminal_signals(&block);
 	pthread_sigmask(SIG_BLOCK, &block, &m->old_signals);
 	return 0;
 }

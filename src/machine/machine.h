@@ -18,6 +18,7 @@
 #include "host/tty.h"
 #include "kvm/kvm.h"
 #include "machine/ends.h"
+#include "machine/terminal.h"
 #include "machine/timings.h"
 
 struct machine_config {
@@ -58,7 +59,7 @@ struct machine {
 	struct chardev debugcon;
 	struct output debugcon_file;
 	struct tty tty;
-	struct loop_watch winch; /* a signalfd: the terminal's size changed; without `fn` there is none */
+	struct terminal terminal;
 	struct ends ends;
 	sigset_t old_signals;
 	void (*old_sigpipe)(int), (*old_sigxfsz)(int);

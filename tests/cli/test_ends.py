@@ -16,7 +16,7 @@ import termios
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from flat import write as write_kernel  # noqa: E402
+from flat import echo as echoing, write as write_kernel  # noqa: E402
 import tap  # noqa: E402
 
 TRAPLINE = os.path.abspath(sys.argv[1])
@@ -637,6 +637,88 @@ def test_a_background_job_leaves_the_terminal_alone():
     os.kill(child, signal.SIGCONT)
     guest.ends(QUIT)
     assert state != "T", "it was stopped for reading the terminal"
+
+
+class Job(Guest):
+    """A background job of a shell, which brings it to the foreground and back."""
+
+    SHELL = """if True:
+        import os, signal, sys, termios
+        old = termios.tcgetattr(0)
+        child = os.fork()
+        if not child:
+            os.setpgid(0, 0)
+            os.execv(sys.argv[1], sys.argv[1:])
+        def fg(*_):
+            os.tcsetpgrp(0, child)
+        def bg(*_):
+            os.tcsetpgrp(0, os.getpgrp())
+            termios.tcsetattr(0, termios.TCSANOW, old)
+            os.kill(child, signal.SIGCONT)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, fg)
+        signal.signal(signal.SIGUSR2, bg)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"""
+
+    def __init__(self, *args):
+        super().__init__(*args, by=[sys.executable, "-c", self.SHELL])
+        shell = self.process.pid
+        with open(f"/proc/{shell}/task/{shell}/children", encoding="ascii") as file:
+            self.child = int(file.read())
+        os.read(self.master, 1)
+
+    def is_in(self, states):
+        with open(f"/proc/{self.child}/stat", encoding="ascii") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] in states
+
+    def fg(self):
+        self.process.send_signal(signal.SIGUSR1)
+        tap.until(self.raw, "the terminal is raw in the foreground")
+
+    def stop(self):
+        os.kill(self.child, signal.SIGSTOP)
+        tap.until(lambda: self.is_in("T"), "it is stopped")
+
+    def bg(self):
+        self.process.send_signal(signal.SIGUSR2)
+        tap.until(lambda: not self.raw() and not self.is_in("T"), "it goes on in the background")
+
+    def says(self, text):
+        seen = b""
+        while len(seen) < len(text) and select.select([self.master], [], [], tap.PATIENCE)[0]:
+            seen += os.read(self.master, len(text) - len(seen))
+        assert seen == text, seen
+
+
+ECHO = kernel("echo", SAY + echoing() + b"\xfa\xf4\xeb\xfc")
+
+
+def test_a_job_has_the_terminal_while_it_is_in_the_foreground():
+    guest = Job(ECHO)
+    assert not guest.raw()
+    for _ in range(2):
+        guest.fg()
+        os.write(guest.master, b"abc")
+        guest.says(b"abc")
+        guest.stop()
+        guest.bg()
+        # To the shell, which reads it, and the terminal echoes it.
+        os.write(guest.master, b"typed at the shell\n")
+        guest.says(b"typed at the shell\r\n")
+        time.sleep(0.3)
+        assert not guest.is_in("T"), "it was stopped for the terminal"
+        assert os.read(guest.slave, 100) == b"typed at the shell\n"
+    guest.fg()
+    guest.ends_by(b"\x01x", QUIT)
+
+
+def test_a_job_that_ends_in_the_background_leaves_the_terminal_alone():
+    guest = Job(ECHO)
+    guest.fg()
+    guest.stop()
+    guest.bg()
+    os.kill(guest.child, signal.SIGTERM)
+    guest.ends(QUIT)
 
 
 def test_a_file_at_its_size_limit_is_like_a_full_disk():
