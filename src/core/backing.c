@@ -17,9 +17,13 @@
 #include <unistd.h>
 
 #include "core/mem.h"
+#include "core/room.h"
 #include "core/status.h"
 
 #define NODES_MAX 1024
+
+/* Some hundredths of a second's worth of pages. */
+#define PIECE (64ULL << 20)
 
 #define MIB(bytes) ((unsigned long long)(bytes) >> 20)
 
@@ -340,24 +344,55 @@ static int bind_node(const struct memory *mem, unsigned node, struct error *err)
 }
 
 /* Writes to one byte a page, as a kernel before Linux 5.14 wants it: what an older file holds stays. */
-static void touch(const struct memory *mem)
+static void touch(uint8_t *host, uint64_t size)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 
-	for (uint64_t at = 0; at < mem->size; at += page)
-		__atomic_fetch_or((uint8_t *)mem->host + at, 0, __ATOMIC_RELAXED);
+	for (uint64_t at = 0; at < size; at += page)
+		__atomic_fetch_or(host + at, 0, __ATOMIC_RELAXED);
 }
 
-static int prefault(const struct memory *mem, struct error *err)
+static int populate(uint8_t *host, uint64_t size)
 {
 	int r;
 
 	do
-		r = madvise(mem->host, mem->size, MADV_POPULATE_WRITE) ? -errno : 0;
+		r = madvise(host, size, MADV_POPULATE_WRITE) ? -errno : 0;
 	while (r == -EINTR || r == -EAGAIN);
-	if (r == -EINVAL) {
-		touch(mem);
-		r = 0;
+	if (r != -EINVAL)
+		return r;
+	touch(host, size);
+	return 0;
+}
+
+/* Huge pages were reserved by then, and a file's pages can be written back. */
+static int check_room(const struct backing_config *c, uint64_t size, struct error *err)
+{
+	uint64_t room = c->file || c->hugetlbfs || c->huge ? UINT64_MAX : room_now("");
+
+	if (size <= room)
+		return 0;
+	error_set(err, -ENOMEM, "--prefault: RAM is %llu MiB, and the host has %llu MiB to give", MIB(size), MIB(room));
+	error_hint(err, "-m says how much RAM there is");
+	return -ENOMEM;
+}
+
+/* In pieces, since a signal that is to end us is blocked and would have to wait for all of it. */
+static int prefault(const struct backing_config *c, const struct memory *mem, struct error *err)
+{
+	uint64_t piece = c->huge_page > PIECE ? c->huge_page : PIECE;
+	int r = check_room(c, mem->size, err);
+
+	if (r)
+		return r;
+	for (uint64_t at = 0; r == 0 && at < mem->size; at += piece) {
+		uint64_t left = mem->size - at;
+
+		if (c->interrupted && c->interrupted(err)) {
+			err->status = STATUS_QUIT;
+			return -EINTR;
+		}
+		r = populate((uint8_t *)mem->host + at, left < piece ? left : piece);
 	}
 	/* EFAULT is what a touch would have been a SIGBUS for. */
 	return r ? error_set(err, r, "--prefault: the host has no %llu MiB for it: %s", MIB(mem->size), strerror(-r))
@@ -385,7 +420,7 @@ int backing_new(const struct backing_config *c, uint64_t size, struct backing *b
 	if (r == 0 && c->bind)
 		r = bind_node(b->memory, c->node, err);
 	if (r == 0 && c->prefault)
-		r = prefault(b->memory, err);
+		r = prefault(c, b->memory, err);
 	if (r)
 		backing_free(b);
 	return r;

@@ -22,7 +22,8 @@ struct backing_config {
 	/* Others are to map it, by memory->fd: what would be anonymous memory is a file without a name (memfd). */
 	bool shared;
 	bool prefault;
-	bool bind; /* to NUMA node `node` */
+	bool (*interrupted)(struct error *err); /* asked meanwhile: true ends it, with a line. NULL: nothing does */
+	bool bind;                              /* to NUMA node `node` */
 	unsigned node;
 };
 

@@ -136,6 +136,7 @@ static int memory_up(struct machine *m, struct error *err)
 	int r = backing_check(backing, guest->ram, err);
 
 	backing->shared = shares_memory(guest);
+	backing->interrupted = m->config.dry_run ? NULL : ends_signalled;
 	/* A dry run makes no file and takes no huge page. A device under test is served as in a run. */
 	if (r == 0 && (!m->config.dry_run || (m->config.device_test && backing->shared)))
 		r = backing_new(backing, guest->ram, &m->ram, err);

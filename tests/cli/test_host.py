@@ -147,6 +147,12 @@ def test_prefault_fills_ram():
     assert kib[0] < MIB << 9 and kib[1] == MIB << 10, kib
 
 
+def test_prefault_of_more_than_the_host_has():
+    result = subprocess.run([TRAPLINE, "run", "-k", KERNEL, "-m", "4T", "--prefault"], capture_output=True, text=True,
+                            stdin=subprocess.DEVNULL, timeout=tap.PATIENCE, check=False)
+    refuse(result, 1, "--prefault", "4194304 MiB", "the host has")
+
+
 def test_ram_is_bound_to_its_node():
     if not os.path.exists("/sys/devices/system/node/node0"):
         raise tap.Skip("this host has no NUMA nodes")

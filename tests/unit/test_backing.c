@@ -15,6 +15,7 @@
 
 #include "cli/host_options.h"
 #include "core/backing.h"
+#include "core/room.h"
 #include "core/status.h"
 #include "host/lost.h"
 
@@ -81,6 +82,97 @@ static void plain_memory(void **state)
 	assert_false(backing.used);
 	backing_free(&backing);
 	backing_free(&backing); /* nothing is left of it */
+}
+
+static unsigned asked;
+
+static bool at_the_third(struct error *err)
+{
+	if (++asked < 3)
+		return false;
+	error_set(err, -EINTR, "SIGTERM");
+	return true;
+}
+
+/* Pages of the mapping that are there. */
+static size_t present(const struct memory *mem)
+{
+	size_t pages = mem->size / 4096, n = 0;
+	unsigned char *map = malloc(pages);
+
+	assert_non_null(map);
+	assert_int_equal(mincore(mem->host, mem->size, map), 0);
+	for (size_t i = 0; i < pages; i++)
+		n += map[i] & 1;
+	free(map);
+	return n;
+}
+
+static void filling_it_can_be_interrupted(void **state)
+{
+	struct backing_config config = { .prefault = true, .interrupted = at_the_third };
+	struct backing backing;
+	struct error err = { 0 };
+
+	asked = 0;
+	assert_int_equal(backing_new(&config, 256ULL << 20, &backing, &err), -EINTR);
+	assert_int_equal(err.status, STATUS_QUIT);
+	assert_string_equal(err.text, "SIGTERM");
+	assert_null(backing.memory);
+	/* Where nobody interrupts, all of it is there, the odd end too. */
+	config.interrupted = NULL;
+	assert_int_equal(backing_new(&config, (65ULL << 20) + 4096, &backing, &err), 0);
+	assert_int_equal(present(backing.memory), backing.memory->size / 4096);
+	backing_free(&backing);
+}
+
+static void write_text(const char *root, const char *name, const char *text)
+{
+	char file[256], *slash;
+	FILE *out;
+
+	snprintf(file, sizeof(file), "%s/%s", root, name);
+	for (slash = strchr(file + strlen(root) + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		(void)mkdir(file, 0700);
+		*slash = '/';
+	}
+	out = fopen(file, "we");
+	assert_non_null(out);
+	fputs(text, out);
+	fclose(out);
+}
+
+static void room_is_what_the_host_and_the_groups_have(void **state)
+{
+	char root[] = "/tmp/trapline-room-XXXXXX", command[64];
+
+	assert_non_null(mkdtemp(root));
+	assert_true(room_now(root) == UINT64_MAX);
+	write_text(root, "proc/meminfo", "MemTotal: 9000 kB\nMemAvailable:    4096 kB\nSwapFree: 1024 kB\n");
+	assert_int_equal(room_now(root), 5120 << 10);
+	/* Version 2: the group has no limit, the one that it is in has. */
+	write_text(root, "proc/self/cgroup", "1:name=systemd:/\n0::/one/two\n");
+	write_text(root, "sys/fs/cgroup/one/two/memory.max", "max\n");
+	write_text(root, "sys/fs/cgroup/one/memory.max", "3145728\n");
+	assert_int_equal(room_now(root), (3072 + 1024) << 10);
+	write_text(root, "sys/fs/cgroup/one/memory.current", "2097152\n");
+	assert_int_equal(room_now(root), (1024 + 1024) << 10);
+	write_text(root, "sys/fs/cgroup/one/memory.stat", "anon 1\ninactive_file 1048576\nactive_file 4096\n");
+	assert_int_equal(room_now(root), (2052 + 1024) << 10);
+	/* More used than it may be: a limit that was lowered. */
+	write_text(root, "sys/fs/cgroup/one/memory.max", "4096\n");
+	assert_int_equal(room_now(root), 1024 << 10);
+	/* Version 1, whose limit is a large number where there is none. */
+	write_text(root, "proc/self/cgroup", "4:memory:/three\n0::/\n");
+	write_text(root, "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+	assert_int_equal(room_now(root), 5120 << 10);
+	write_text(root, "sys/fs/cgroup/memory/three/memory.limit_in_bytes", "2097152\n");
+	assert_int_equal(room_now(root), (2048 + 1024) << 10);
+	snprintf(command, sizeof(command), "rm -r %s", root);
+	assert_int_equal(system(command), 0);
+	/* This host says something. */
+	assert_true(room_now("") > SIZE);
 }
 
 static void a_new_file_goes_unless_it_is_kept(void **state)
@@ -269,6 +361,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lists_of_cpus),
 		cmocka_unit_test(plain_memory),
+		cmocka_unit_test(filling_it_can_be_interrupted),
+		cmocka_unit_test(room_is_what_the_host_and_the_groups_have),
 		cmocka_unit_test_setup_teardown(a_new_file_goes_unless_it_is_kept, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_file_of_another_size_is_refused_and_stays, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_later_failure_removes_the_new_file, set_up, tear_down),
