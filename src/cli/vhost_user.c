@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/device_9p.h"
 #include "cli/folders.h"
@@ -132,13 +133,16 @@ static struct virtiofsd_config fs_program(const struct device_value *value)
 
 static int fs_check(const struct device_value *value, struct error *err)
 {
-	const char *sandbox = value->keys[FS_SANDBOX];
+	const char *sandbox = value->keys[FS_SANDBOX], *program = value->keys[FS_PROGRAM];
 	int r = folders_check(value->words[0], err);
 
 	if (r == 0)
 		r = folders_tag(value->words[1], USER_FS_TAG, err);
 	if (r == 0 && sandbox && strcmp(sandbox, "namespace") != 0 && strcmp(sandbox, "chroot") != 0)
 		r = error_set(err, -EINVAL, "sandbox=%.40s: it is namespace or chroot", sandbox);
+	/* One that the user names is wanted, and no other. */
+	if (r == 0 && program && access(program, X_OK))
+		r = error_set(err, -errno, "program='%.200s': %s", program, strerror(errno));
 	return r;
 }
 

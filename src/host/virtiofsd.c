@@ -58,7 +58,7 @@ static int start(struct virtiofsd *fsd, int listener, struct error *err)
 	const char *argv[20];
 	const struct child_config child = {
 		.argv = argv,
-		.name = NAME,
+		.name = c->program ? c->program : NAME,
 		.package = "qemu-system-common",
 		.otherwise = "--9p",
 		.fds = &listener,

@@ -209,12 +209,15 @@ def test_folders_by_virtiofsd():
     refuse(dry("--fs", DIR + ",a,sandbox=none"), USAGE, "sandbox=none", "namespace or chroot")
     refuse(dry("--fs", DIR + ",a,program=/bin/true", "--fs", DIR + ",a,program=/bin/true"), USAGE, "the tag 'a'", "already")
     # Where it cannot be had, 9P has the same folder by the same tag.
-    result = dry("--json", "--fs", DIR + ",a,program=/none")
+    refuse(dry("--fs", DIR + ",a,program=/none"), USAGE, "--fs", "program='/none'", "No such file")
+    refuse(dry("--fs", DIR + ",a,program=" + KERNEL), USAGE, "--fs", f"program='{KERNEL}'", "Permission denied")
+    os.chmod(DIR, 0o755)
+    result = dry("--json", "--fs", "/tmp,a", **({"user": 65534} if root else {}))
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["virtio"] == [{"name": "fs0", "type": "9p", "transport": "pci"}]
     assert json.loads(result.stdout)["ram_from"] == "anonymous memory"
     said = "so 9P serves it: mount -t 9p -o trans=virtio a /mnt"
-    assert "virtiofsd is not installed" in result.stderr and said in result.stderr, result.stderr
+    assert "virtiofsd" in result.stderr and said in result.stderr, result.stderr
     if root:
         result = dry("--fs", "/tmp,a,program=/bin/true", user=65534)
         assert "virtiofsd wants root" in result.stderr and said in result.stderr, result.stderr
