@@ -37,7 +37,7 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 	}
 #define OPTION_FIRMWARE(m)                                                                                             \
 	{                                                                                                              \
-		OPTION_STRING, 0, "firmware", "FILE", "a ROM to start by, such as SeaBIOS, instead of a kernel",       \
+		OPTION_STRING, 'f', "firmware", "FILE", "a ROM to start by, such as SeaBIOS, instead of a kernel",     \
 			&(m)->guest.firmware                                                                           \
 	}
 #define OPTION_EXIT_PORT(m)                                                                                            \
@@ -47,7 +47,7 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 	}
 #define OPTION_FLASH(m)                                                                                                \
 	{                                                                                                              \
-		OPTION_STRING, 0, "flash", "FILE", "with --firmware: a flash chip, such as OVMF's variables",          \
+		OPTION_STRING, 'F', "flash", "FILE", "with --firmware: a flash chip, such as OVMF's variables",        \
 			&(m)->guest.flash                                                                              \
 	}
 #define OPTIONS_PCI_TEST(m)                                                                                            \

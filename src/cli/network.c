@@ -16,6 +16,9 @@
 #define MTU_MOST  65535
 
 enum {
+	KEY_TRANS,
+	KEY_TAPIF,
+	KEY_GUEST_MAC,
 	KEY_MAC,
 	KEY_MTU,
 	KEY_TCP,
@@ -30,6 +33,9 @@ enum {
 };
 
 static const struct device_key keys[] = {
+	[KEY_TRANS] = { "trans", false },
+	[KEY_TAPIF] = { "tapif", false },
+	[KEY_GUEST_MAC] = { "guest_mac", false },
 	[KEY_MAC] = { "mac", false },
 	[KEY_MTU] = { "mtu", false },
 	[KEY_TCP] = { "tcp", false },
@@ -85,6 +91,30 @@ static int parse_kind(const char *word, struct net_config *c, struct error *err)
 	if (nearest)
 		error_hint(err, "did you mean '%s'?", strcmp(nearest, "socket") == 0 ? "socket=PATH" : nearest);
 	return -EINVAL;
+}
+
+/* kvmtool's form, "mode=tap,trans=virtio,tapif=tap0", is made ours. */
+static int take_kvmtools(struct device_value *value, struct error *err)
+{
+	static const unsigned same[][2] = { { KEY_TAPIF, KEY_IFNAME }, { KEY_GUEST_MAC, KEY_MAC } };
+	const char *trans = value->keys[KEY_TRANS];
+
+	if (strncmp(value->words[0], "mode=", 5) == 0)
+		value->words[0] += 5;
+	if (trans && strcmp(trans, "virtio") != 0)
+		return error_set(
+			err, -EINVAL, "trans=%.40s: there is only virtio; transport= says what carries it", trans);
+	for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
+		const char **from = &value->keys[same[i][0]], **to = &value->keys[same[i][1]];
+
+		if (*from && *to)
+			return error_set(err, -EINVAL, "%s= and %s= are the same: leave one of them out",
+				keys[same[i][0]].name, keys[same[i][1]].name);
+		if (*from)
+			*to = *from;
+		*from = NULL;
+	}
+	return 0;
 }
 
 static int check_keys(const struct device_value *value, enum net_kind kind, struct error *err)
@@ -150,6 +180,7 @@ static int network_parse(
 	const struct device_value *value, const struct machine_config *m, void **config, struct error *err)
 {
 	struct virtio_net_options *o = calloc(1, sizeof(*o));
+	struct device_value own = *value;
 	int r;
 
 	if (!o)
@@ -159,8 +190,10 @@ static int network_parse(
 	o->host.pairs = 1;
 	o->host.dry = m->dry_run && !m->device_test;
 	o->guest = m->name;
-	r = parse_kind(value->words[0], &o->host, err);
-	return r ? r : parse_values(value, o, err);
+	r = take_kvmtools(&own, err);
+	if (r == 0)
+		r = parse_kind(own.words[0], &o->host, err);
+	return r ? r : parse_values(&own, o, err);
 }
 
 const struct device_option network_option = {

@@ -116,6 +116,8 @@ static int unknown(const struct option_spec *specs, const char *word, size_t len
 
 static const struct option_spec *find(const struct option_spec *specs, const char *name, size_t len, char letter)
 {
+	const struct option_spec *all = specs;
+
 	for (; specs->kind != OPTION_END; specs++) {
 		if (specs->kind == OPTION_TABLE) {
 			const struct option_spec *found = find(specs->target, name, len, letter);
@@ -126,7 +128,7 @@ static const struct option_spec *find(const struct option_spec *specs, const cha
 		if (specs->kind == OPTION_GROUP || specs->kind == OPTION_TABLE)
 			continue;
 		if (name ? strlen(specs->name) == len && memcmp(specs->name, name, len) == 0 : specs->letter == letter)
-			return specs;
+			return specs->kind == OPTION_ALIAS ? find(all, specs->value, strlen(specs->value), 0) : specs;
 	}
 	return NULL;
 }
@@ -200,6 +202,8 @@ void options_help(const struct option_spec *specs, FILE *out)
 		char left[WORD_MAX * 2];
 		int n;
 
+		if (specs->kind == OPTION_ALIAS)
+			continue;
 		if (specs->kind == OPTION_GROUP) {
 			fprintf(out, "\n%s\n", specs->name);
 			continue;

@@ -13,7 +13,7 @@
 
 /*
  * An OPTIONAL's value is a string that only --name=VALUE gives; without one it is "". So is that of REPEAT_OPTIONAL, which
- * may be given more than once, as REPEAT. TABLE: its target is another table, which stands here as if it were written out.
+ * may be given more than once, as REPEAT. ALIAS: another name, which --help does not tell, of the option that `value` names. TABLE: its target is another table, which stands here as if it were written out.
  */
 enum option_kind {
 	OPTION_GROUP,
@@ -22,6 +22,7 @@ enum option_kind {
 	OPTION_OPTIONAL,
 	OPTION_REPEAT,
 	OPTION_REPEAT_OPTIONAL,
+	OPTION_ALIAS,
 	OPTION_TABLE,
 	OPTION_COUNT,
 	OPTION_SIZE,

@@ -37,7 +37,7 @@ static void help(const struct option_spec *specs)
 	printf("usage: trapline run [options] [KERNEL]\n");
 	options_help(specs, stdout);
 	printf("\nIn the guest's console: Ctrl-A x quits, Ctrl-A h lists what else.\n"
-	       "Exit status: 0 power-off, 1 host failure, 2 usage, 3 kernel, initrd or firmware, 4 KVM,\n"
+	       "Exit status: 0 power-off, 1 host failure, 2 usage, 3 kernel, initrd, firmware, flash, 4 KVM,\n"
 	       "16 reset with --no-reboot, 17 panic, 18 triple fault with --no-reboot,\n"
 	       "19 KVM error, 20 quit, 21 no boot within --boot-timeout; with --exit-port the\n"
 	       "guest's, 22 power-off without one.\n");
@@ -103,6 +103,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 			&o->stats },
 		OPTIONS_PCI_TEST(m),
 		{ OPTION_STRING, 0, "kvm-device", "FILE", "KVM's device file; default: /dev/kvm", &m->kvm_device },
+		{ OPTION_ALIAS, 0, "dev", "kvm-device", NULL, NULL }, /* kvmtool's */
 		{ OPTION_FLAG, 'h', "help", NULL, "print this", &o->help },
 		{ OPTION_END, 0, NULL, NULL, NULL, NULL },
 	};

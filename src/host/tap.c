@@ -151,7 +151,7 @@ static int run_script(const char *script, const char *ifname, struct error *err)
 	r = posix_spawnp(&pid, script, NULL, &attr, argv, environ);
 	posix_spawnattr_destroy(&attr);
 	if (r)
-		return error_set(err, -r, "script '%s': %s", script, strerror(r));
+		return error_of_option(err, error_set(err, -r, "script '%s': %s", script, strerror(r)));
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
@@ -245,7 +245,7 @@ static int take_fd(struct tap *tap, const struct net_config *config, char name[I
 	if (flags < 0 || ioctl(fd, TUNGETIFF, &ifr)) {
 		error_set(err, -EINVAL, "fd=%d: %s", fd, flags < 0 ? strerror(errno) : "not of a tap device");
 		error_hint(err, "whoever starts trapline opens it and leaves it open across exec");
-		return -EINVAL;
+		return error_of_option(err, -EINVAL);
 	}
 	if (!(ifr.ifr_flags & IFF_TAP) || !(ifr.ifr_flags & IFF_NO_PI) || !(ifr.ifr_flags & IFF_VNET_HDR))
 		return error_set(err, -EINVAL, "fd=%d: %s is not IFF_TAP | IFF_NO_PI | IFF_VNET_HDR", fd, ifr.ifr_name);
@@ -301,9 +301,11 @@ static int tap_fill(struct tap *tap, const struct net_config *config, struct err
 	char name[IFNAMSIZ] = "";
 	int r = 0;
 
-	if (config->ifname && strlen(config->ifname) >= IFNAMSIZ)
-		return error_set(err, -EINVAL, "ifname=%s: the name of an interface has %d characters at most",
-			config->ifname, IFNAMSIZ - 1);
+	if (config->ifname && strlen(config->ifname) >= IFNAMSIZ) {
+		error_set(err, -EINVAL, "ifname=%s: the name of an interface has %d characters at most", config->ifname,
+			IFNAMSIZ - 1);
+		return error_of_option(err, -EINVAL);
+	}
 	if (config->ifname)
 		snprintf(name, sizeof(name), "%s", config->ifname);
 	if (config->fd >= 0)

@@ -121,7 +121,7 @@ int unix_listen(struct unix_listener *listener, const char *path, struct error *
 	if (r) {
 		close(listener->fd);
 		listener->fd = -1;
-		return r;
+		return error_of_option(err, r);
 	}
 	listener->dev = st.st_dev;
 	listener->ino = st.st_ino;

@@ -22,7 +22,7 @@ struct unix_listener {
 int unix_check(const char *path, struct error *err) __attribute__((warn_unused_result));
 /*
  * Listens at `path`, which outlives the listener. A socket there that nobody listens on is replaced. 0, or -errno with
- * a line in `err`: -EADDRINUSE somebody listens there, -EEXIST it is no socket.
+ * a line in `err`, its status where the path is to blame: -EADDRINUSE somebody listens there, -EEXIST it is no socket.
  */
 int unix_listen(struct unix_listener *listener, const char *path, struct error *err)
 	__attribute__((warn_unused_result));

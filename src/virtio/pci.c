@@ -342,9 +342,11 @@ static int vpci_create(struct vm *vm, const char *name, const void *config, stru
 	struct vpci *p;
 	int r;
 
-	if (c->legacy && !transitional_id(c->type->id))
-		return error_set(
+	if (c->legacy && !transitional_id(c->type->id)) {
+		error_set(
 			err, -EINVAL, "%s: virtio-%s has no legacy interface; use transport=pci", name, c->type->name);
+		return error_of_option(err, -EINVAL);
+	}
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return error_set(err, -ENOMEM, "no memory for %s", name);

@@ -135,6 +135,14 @@ def test_firmware_of_a_wrong_size():
     refuse(dry("--firmware", DIR), IMAGE, DIR, "directory")
 
 
+def test_kvmtools_names_are_taken():
+    rom, flash = path_of("rom", b"\xf4" * 0x10000), path_of("flash", b"\xff" * 0x3000)
+    assert dry("-f", rom, "-F", flash, "--json").stdout == dry("--firmware", rom, "--flash", flash, "--json").stdout
+    refuse(run("run", "-k", GOOD, "--dev", path_of("no-kvm")), KVM, path_of("no-kvm"), "No such file")
+    refuse(run("run", "-k", GOOD, "--dev"), USAGE, "--dev", "needs a value")
+    assert "--dev " not in run("run", "--help").stdout
+
+
 def test_firmware_and_what_is_a_kernels():
     rom = path_of("rom", b"\xf4" * 0x10000)
     for option in (("-k", GOOD), ("-i", GOOD), ("-p", "quiet"), ("--boot", "pvh"), ("--no-default-params",)):

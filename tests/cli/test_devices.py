@@ -162,7 +162,7 @@ def test_devices_that_others_serve():
     refuse(dry("--vhost-user", "net,socket=/x,mac=1"), USAGE, "mac=1")
     refuse(dry("--vhost-user", "fs,socket=/x,tag=" + "t" * 37), USAGE, "too long", "36 at most")
     refuse(dry("--vhost-user", "blk,socket=/x,reconnect=1"), USAGE, "'reconnect' takes no value")
-    refuse(dry("--vhost-user", "fs,socket=/x,tag=a,transport=pci-legacy"), HOST, "user0", "no legacy interface")
+    refuse(dry("--vhost-user", "fs,socket=/x,tag=a,transport=pci-legacy"), USAGE, "user0", "no legacy interface")
 
 
 def test_nobody_serves():
@@ -422,6 +422,15 @@ def test_networks():
     assert [(d["name"], d["type"]) for d in got["virtio"]] == [("net0", "net"), ("net1", "net"), ("net2", "net")]
 
 
+def test_networks_in_kvmtools_words():
+    got = machine("-n", "mode=tap,trans=virtio,tapif=tap9,guest_mac=52:54:00:12:34:56", "-n", "mode=user", "-n", "mode=none")
+    assert [d["name"] for d in got["virtio"]] == ["net0", "net1"], got["virtio"]
+    refuse(dry("-n", "mode=tup"), USAGE, "'tup' is no network", "did you mean 'tap'?")
+    refuse(dry("-n", "user,trans=mmio"), USAGE, "trans=mmio", "transport=")
+    refuse(dry("-n", "tap,tapif=a,ifname=b"), USAGE, "tapif= and ifname= are the same")
+    refuse(dry("-n", "user,tapif=a"), USAGE, "ifname= goes with tap")
+
+
 def test_networks_that_are_none():
     refuse(dry("-n", ""), USAGE, "--network", "WHAT[,KEY=VALUE]...")
     refuse(dry("-n", "tpa"), USAGE, "--network tpa", "'tpa' is no network", "did you mean 'tap'?")
@@ -448,8 +457,8 @@ def test_networks_that_are_none():
 
 def test_networks_that_the_host_has_not():
     refuse(run("-n", "socket=" + DIR + "/absent"), HOST, "net0", DIR + "/absent", "No such file")
-    refuse(run("-n", "tap,fd=77"), HOST, "net0", "fd=77", "Bad file descriptor")
-    refuse(run("-n", "tap,ifname=0123456789abcdef"), HOST, "net0", "15 characters")
+    refuse(run("-n", "tap,fd=77"), USAGE, "net0", "fd=77", "Bad file descriptor")
+    refuse(run("-n", "tap,ifname=0123456789abcdef"), USAGE, "net0", "15 characters")
     refuse(run("-n", "user", env={**os.environ, "PATH": "/nonexistent"}), HOST, "net0: passt", "apt install passt")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -475,7 +484,7 @@ def test_vsock():
     refuse(dry("--vsock", "3,uds=" + "a" * 97), USAGE, "97 bytes long", "96 at most")
     refuse(dry("--vsock", "3,ud=x"), USAGE, "did you mean 'uds'?")
     refuse(dry("--vsock", "3", "--vsock", "4"), USAGE, "--vsock 4", "one such device")
-    refuse(dry("--vsock", "3,transport=pci-legacy"), HOST, "virtio-vsock has no legacy interface")
+    refuse(dry("--vsock", "3,transport=pci-legacy"), USAGE, "virtio-vsock has no legacy interface")
 
 
 def test_scsi():
@@ -502,9 +511,9 @@ def test_sockets_of_vsock():
     os.unlink(path)
     with open(path, "w", encoding="ascii"):
         pass
-    refuse(run("--vsock", "3,uds=" + path), HOST, "vsock0", path, "is no socket")
+    refuse(run("--vsock", "3,uds=" + path), USAGE, "vsock0", path, "is no socket")
     os.unlink(path)
-    refuse(run("--vsock", "3,uds=" + DIR + "/absent/x"), HOST, "vsock0", DIR + "/absent/x", "No such file")
+    refuse(run("--vsock", "3,uds=" + DIR + "/absent/x"), USAGE, "vsock0", DIR + "/absent/x", "No such file")
     result = run("--vsock", "3,uds=" + path)
     assert result.returncode == 0, result.stderr
     assert not os.path.exists(path)

@@ -283,7 +283,7 @@ def test_what_is_no_socket_is_left_alone():
     with open(path, "w", encoding="ascii") as file:
         file.write("precious")
     done = talk(b"", "--socket", path)
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and path.encode() in done.stderr, done
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and path.encode() in done.stderr, done
     with open(path, encoding="ascii") as file:
         assert file.read() == "precious"
 
