@@ -22,6 +22,7 @@ build:
 
 # Leaving by Ctrl-A x (status 20) is no error.
 run:
+	@tools/run --check $(RUN_OPTIONS)
 	@tools/deps run
 	@tools/build $(BUILD) trapline
 	@tools/run --program $(BUILD)/trapline $(RUN_OPTIONS) || { status=$$?; test $$status = 20 || exit $$status; }
@@ -58,6 +59,7 @@ help:
 	@echo "make              build $(BUILD)/trapline  (ARCH=arm64: cross-built)"
 	@echo "make run          boot a stock Debian kernel with it: a shell on a terminal, a report elsewhere"
 	@echo "                  KERNEL=full|cloud|PATH  CPUS=2  MEMORY=512  VERBOSE=1 (kernel log)  BED=1  ARGS='--debug'"
+	@echo "                  in the emulated machine ARGS has no files of this host but docs, as /docs"
 	@echo "make check        every test there is, in every configuration; about 40 minutes"
 	@echo "make lab          stock kernels under real KVM, on any machine; about 20 minutes"
 	@echo "                  TEST='boot-*'  LIST=1  VERBOSE=1  JOBS=2  ARCH=arm64"

@@ -519,6 +519,22 @@ def test_closed_standard_streams():
         assert status in (0, 1), f"{closed}: status {status}"
 
 
+def test_make_run_looks_at_its_words_first():
+    tool = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "tools", "run")
+    text, there = path_of("text", b"hello " * 2000), path_of("image", b"")
+    for words, *has in ((["-k", "bogus"], "KERNEL=bogus", "neither full nor cloud, and no such file"),
+                        (["-k", text], "KERNEL=" + text, "neither a bzImage nor an ELF kernel"),
+                        (["-k", path_of("absent")], path_of("absent"), "No such file"),
+                        (["--bed", "--", "-d", there + ",ro"], f"'{there}'", "emulated machine", "/disk")):
+        result = subprocess.run([sys.executable, tool, "--check", *words], capture_output=True, text=True, timeout=60,
+                                check=False)
+        lines = (result.stdout + result.stderr).splitlines()
+        assert result.returncode == 1 and len(lines) == 1 and all(word in lines[0] for word in has), result
+    for words in (["-k", GOOD], ["--bed", "--", "--debug", "--console", "socket:" + path_of("absent"), "-p", "root=/dev/vda"]):
+        result = subprocess.run([sys.executable, tool, "--check", *words], capture_output=True, timeout=60, check=False)
+        assert result.returncode == 0 and not result.stdout + result.stderr, result
+
+
 if __name__ == "__main__":
     try:
         STATUS = tap.main(globals())
