@@ -193,6 +193,8 @@ int netsock_open(const char *path, struct net_backend **out, struct error *err)
 	char name[128];
 	int fd, r = unix_check(path, err);
 
+	if (r == 0)
+		r = unix_check_socket(path, err);
 	if (r)
 		return r;
 	memcpy(address.sun_path, path, strnlen(path, sizeof(address.sun_path) - 1));

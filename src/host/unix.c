@@ -30,6 +30,15 @@ int unix_check(const char *path, struct error *err)
 	return 0;
 }
 
+int unix_check_socket(const char *path, struct error *err)
+{
+	struct stat st;
+
+	if (stat(path, &st) || S_ISSOCK(st.st_mode))
+		return 0;
+	return error_of_option(err, error_set(err, -ENOTSOCK, "'%s' is no socket", path));
+}
+
 static struct sockaddr_un unix_address(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };

@@ -27,6 +27,11 @@ int unix_check(const char *path, struct error *err) __attribute__((warn_unused_r
 int unix_listen(struct unix_listener *listener, const char *path, struct error *err)
 	__attribute__((warn_unused_result));
 /*
+ * For who connects: 0, or -ENOTSOCK with a line in `err` and its status where something else stands at the path, which no waiting
+ * makes a socket. Nothing there is fine.
+ */
+int unix_check_socket(const char *path, struct error *err) __attribute__((warn_unused_result));
+/*
  * For a program that wants a socket which listens: a socket that is connected to *listener, where nobody else can reach it and
  * nothing is left of it. Both close on exec; the first does not block. Returns it, or -errno.
  */

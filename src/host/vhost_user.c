@@ -608,8 +608,10 @@ static const char *why_not(int r)
 static int knock(struct vhost_user *u, struct error *err)
 {
 	const struct timespec pause = { .tv_nsec = KNOCK_MS * 1000000L };
-	int r;
+	int r = u->config.connect ? 0 : unix_check_socket(u->config.path, err);
 
+	if (r)
+		return r;
 	for (unsigned long ms = 0;; ms += KNOCK_MS) {
 		r = dial(u, START_MS, err);
 		if ((r != -ENOENT && r != -ECONNREFUSED && r != -EAGAIN) || u->config.connect)
@@ -626,7 +628,8 @@ static int knock(struct vhost_user *u, struct error *err)
 	}
 	if (r && !u->config.connect) {
 		error_set(err, r, "%s: %s", u->b.name, why_not(r));
-		error_hint(err, "start the program that serves the device; wait=SECONDS gives it more time");
+		if (r == -ENOENT || r == -ECONNREFUSED || r == -EAGAIN)
+			error_hint(err, "start the program that serves the device; wait=SECONDS gives it more time");
 	}
 	return r;
 }

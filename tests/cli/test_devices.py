@@ -173,7 +173,10 @@ def test_nobody_serves():
     refuse(run("--vhost-user", f"blk,wait=0,socket={path}"), HOST, "user0", path, "nobody listens there")
     with open(path + ".file", "w", encoding="ascii"):
         pass
-    refuse(run("--vhost-user", f"blk,wait=0,socket={path}.file"), HOST, "user0", path, "nobody listens there")
+    # At once, whatever the wait.
+    for other in (path + ".file", DIR):
+        refuse(run("--vhost-user", f"blk,wait=1000,socket={other}"), USAGE, "user0", f"'{other}' is no socket")
+        refuse(run("-n", f"socket={other}"), USAGE, "net0", f"'{other}' is no socket")
     # Who hangs up at once.
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path + ".mute")
