@@ -3,6 +3,7 @@
 """The 9P transport in the whole machine: messages through rings, on each transport, from drivers good and bad."""
 import errno
 import os
+import shutil
 import struct
 import sys
 import tempfile
@@ -72,6 +73,7 @@ def each():
                 client = Client(driver)
                 client.hello()
                 yield path, machine, client
+        shutil.rmtree(path)
 
 
 def test_tag():
