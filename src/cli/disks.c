@@ -23,7 +23,7 @@
 	"the kernel has no 9P of its own, so it cannot mount its root, the folder; give it an initrd (-i) that loads " \
 	"virtio_pci, 9pnet_virtio and 9p, or build these in"
 
-enum { KEY_RO, KEY_DIRECT, KEY_SERIAL, KEY_QUEUES, KEY_FORMAT, KEY_CHOWN };
+enum { KEY_RO, KEY_DIRECT, KEY_SERIAL, KEY_QUEUES, KEY_FORMAT, KEY_CHOWN, KEY_RW };
 
 static const struct device_key keys[] = {
 	[KEY_RO] = { .name = "ro", .flag = true },
@@ -32,8 +32,16 @@ static const struct device_key keys[] = {
 	[KEY_QUEUES] = { .name = "queues" },
 	[KEY_FORMAT] = { .name = "format" },
 	[KEY_CHOWN] = { .name = "chown" },
+	[KEY_RW] = { .name = "rw", .flag = true },
 	{ .name = NULL },
 };
+
+/* rw is what a disk is anyway. */
+static int parse_ro(const struct device_value *value, bool *ro, struct error *err)
+{
+	*ro = value->keys[KEY_RO];
+	return *ro && value->keys[KEY_RW] ? error_set(err, -EINVAL, "'ro' and 'rw' exclude each other") : 0;
+}
 
 static int parse_queues(const char *text, unsigned *queues, struct error *err)
 {
@@ -70,14 +78,14 @@ static int parse(const struct device_value *value, const struct machine_config *
 	if (value->keys[KEY_CHOWN])
 		return error_set(err, -EINVAL, "'chown' is for a folder");
 	c->disk.path = value->words[0];
-	c->disk.ro = value->keys[KEY_RO];
 	c->disk.direct = value->keys[KEY_DIRECT];
 	c->disk.raw = format;
 	c->queues = queues ? queues : 1;
 	/* That it is not there, or no file, is told when it is opened. */
 	if (disk_format_find(value->words[0], format, &image, err) == -EINVAL)
 		return -EINVAL;
-	if (value->keys[KEY_SERIAL])
+	r = parse_ro(value, &c->disk.ro, err);
+	if (r == 0 && value->keys[KEY_SERIAL])
 		r = parse_serial(value->keys[KEY_SERIAL], c->serial, err);
 	if (r == 0 && value->keys[KEY_QUEUES])
 		r = parse_queues(value->keys[KEY_QUEUES], &c->queues, err);
@@ -129,10 +137,10 @@ static int image_parse(
 		return error_set(err, -EINVAL, "'serial' is for what trapline serves itself: " QSD_PROGRAM " has none");
 	virtio_user_type(&c->user, "blk");
 	c->user.dry = m->dry_run && !m->device_test;
-	c->user.qsd.ro = value->keys[KEY_RO];
+	r = parse_ro(value, &c->user.qsd.ro, err);
 	c->user.qsd.direct = value->keys[KEY_DIRECT];
 	c->user.qsd.queues = queues ? queues : 1;
-	if (value->keys[KEY_QUEUES])
+	if (r == 0 && value->keys[KEY_QUEUES])
 		r = parse_queues(value->keys[KEY_QUEUES], &c->user.qsd.queues, err);
 	c->user.queues = c->user.qsd.queues;
 	return r ? r : image_source(value, c, err);
@@ -159,6 +167,7 @@ static int root_parse(
 {
 	static const unsigned for_images[] = { KEY_DIRECT, KEY_SERIAL, KEY_QUEUES, KEY_FORMAT };
 	struct virtio_p9_options *options;
+	bool ro;
 	int r;
 
 	for (size_t i = 0; i < sizeof(for_images) / sizeof(for_images[0]); i++) {
@@ -171,7 +180,10 @@ static int root_parse(
 		error_hint(err, "--9p DIR,TAG shares one with any guest");
 		return -EINVAL;
 	}
-	r = device_9p_make(value->words[0], ROOT_TAG, value->keys[KEY_RO], value->keys[KEY_CHOWN], &options, err);
+	r = parse_ro(value, &ro, err);
+	if (r)
+		return r;
+	r = device_9p_make(value->words[0], ROOT_TAG, ro, value->keys[KEY_CHOWN], &options, err);
 	*config = r ? NULL : options;
 	return r;
 }

@@ -345,6 +345,11 @@ def test_cpus_zero_or_too_many():
 
 def test_unknown_option_suggests_the_nearest():
     refuse(run("run", "--kernal", GOOD), USAGE, "--kernal", "did you mean '--kernel'")
+    refuse(run("run", "--memory", "256"), USAGE, "--memory", "did you mean '--mem'")
+    refuse(run("run", "--mme", "256"), USAGE, "--mme", "did you mean '--mem'")
+    # What is as near to anything is near to nothing.
+    for word in ("--vnc", "--gtk", "--x"):
+        refuse(run("run", word), USAGE, f"'{word}'; --help lists the options")
     refuse(run("run", "--nonsense"), USAGE, "--nonsense", "--help")
     refuse(run("run", "-Z"), USAGE, "-Z")
 

@@ -130,7 +130,7 @@ def test_folders():
     refuse(dry("--9p", DIR + "," + "t" * 64), USAGE, "too long", "64", "63 at most")
     refuse(dry("--9p", DIR + ",a b"), USAGE, "--9p", "tag", "spaces")
     refuse(dry("--9p", DIR + ",a", "--9p", DIR + ",b", "--9p", DIR + ",a"), USAGE, "the tag 'a'", "already")
-    refuse(dry("--9p", DIR + ",a,rw"), USAGE, "'rw'", "did you mean 'ro'?")
+    refuse(dry("--9p", DIR + ",a,rw"), USAGE, "there is no 'rw'; a comma")
     refuse(dry("--9p", DIR + ",a,chown=no"), USAGE, "chown=no", "strict or ignore")
     refuse(dry("--9p", DIR + ",a,ro,ro"), USAGE, "given twice")
 
@@ -236,6 +236,14 @@ def image(name, size=1 << 20, head=b""):
         file.write(head)
         file.truncate(size)
     return path
+
+
+def test_a_disk_is_writable_unless_it_says_otherwise():
+    path = image("rw.img")
+    assert machine("-d", path + ",rw")["virtio"] == machine("-d", path)["virtio"]
+    refuse(dry("-d", path + ",rw,ro"), USAGE, "'ro' and 'rw' exclude each other")
+    refuse(dry("-d", path + ",xy"), USAGE, "there is no 'xy'; a comma")
+    refuse(dry("--vhost-user", "foo,socket=/x"), USAGE, "'foo'")
 
 
 def test_disks():
