@@ -55,8 +55,8 @@ static int parse_count(const char *text, unsigned *count, struct error *err)
 static int append(struct option_values *values, const char *text, struct error *err)
 {
 	if (values->n == OPTION_VALUES)
-		return error_set(
-			err, -E2BIG, "'%.100s' is one too many; the option can be given %u times", text, OPTION_VALUES);
+		return error_set(err, -E2BIG, "%s%.100s%sone too many; the option can be given %u times",
+			*text ? "'" : "", text, *text ? "' is " : "", OPTION_VALUES);
 	values->text[values->n++] = text;
 	return 0;
 }

@@ -227,7 +227,7 @@ def test_folders_by_virtiofsd():
 
 
 def test_more_than_the_option_can_be_given():
-    refuse(dry(*["--rng"] * 33), USAGE, "32 times")
+    refuse(dry(*["--rng"] * 33), USAGE, "--rng: one too many", "32 times")
 
 
 def image(name, size=1 << 20, head=b""):
