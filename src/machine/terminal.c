@@ -66,6 +66,8 @@ void terminal_signals(sigset_t *set)
 {
 	sigaddset(set, SIGWINCH);
 	sigaddset(set, SIGCONT);
+	/* Who reads in the background, before it has heard that it is there, gets an error instead of being stopped. */
+	sigaddset(set, SIGTTIN);
 }
 
 int terminal_up(struct machine *m, struct chardev *chardev, struct error *err)
