@@ -44,27 +44,50 @@ static int unknown_command(const char *word, struct error *err)
 	return STATUS_USAGE;
 }
 
+static const struct command *find(const char *name)
+{
+	for (size_t i = 0; i < NR_COMMANDS; i++) {
+		if (strcmp(name, commands[i].name) == 0)
+			return &commands[i];
+	}
+	return NULL;
+}
+
+/* Of all, or of one command: that is its own --help. */
+static int help_on(const char *name, struct error *err)
+{
+	const struct command *command = name ? find(name) : NULL;
+	char option[] = "--help", *argv[] = { option, option, NULL };
+
+	if (command)
+		return command->run(2, argv, err);
+	if (name)
+		return unknown_command(name, err);
+	help(stdout);
+	return STATUS_OK;
+}
+
 static int dispatch(int argc, char **argv, struct error *err)
 {
 	const char *word = argc > 1 ? argv[1] : "";
 
-	if (!*word) {
+	const struct command *command = find(word);
+
+	if (argc < 2) {
 		help(stderr);
 		return STATUS_USAGE;
 	}
-	if (strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
-		help(stdout);
-		return STATUS_OK;
-	}
+	if (strcmp(word, "help") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
+		return help_on(argc > 2 ? argv[2] : NULL, err);
 	if (strcmp(word, "version") == 0 || strcmp(word, "--version") == 0) {
+		if (argc > 2) {
+			error_set(err, -EINVAL, "%s takes no more words: '%.100s'", word, argv[2]);
+			return STATUS_USAGE;
+		}
 		printf("trapline %s\n", TRAPLINE_VERSION);
 		return STATUS_OK;
 	}
-	for (size_t i = 0; i < NR_COMMANDS; i++) {
-		if (strcmp(word, commands[i].name) == 0)
-			return commands[i].run(argc - 1, argv + 1, err);
-	}
-	return unknown_command(word, err);
+	return command ? command->run(argc - 1, argv + 1, err) : unknown_command(word, err);
 }
 
 /* A standard stream that was closed would be the first file that we open: a kernel read from "stdin". */

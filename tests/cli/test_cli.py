@@ -503,6 +503,11 @@ def test_help_is_grouped_and_version_is_told():
     assert run("--version").stdout.startswith("trapline ")
     assert run("help").returncode == 0
     assert run().returncode == USAGE
+    for command in "run", "device-test":
+        assert run("help", command).stdout == run(command, "--help").stdout
+    refuse(run("help", "rum"), USAGE, "unknown command 'rum'", "did you mean 'run'?")
+    refuse(run("version", "x"), USAGE, "version takes no more words: 'x'")
+    refuse(run(""), USAGE, "unknown command ''")
 
 
 def test_a_full_disk_is_told():
