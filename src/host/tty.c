@@ -144,16 +144,22 @@ static bool tty_key(struct tty *tty, uint8_t byte)
 	if (byte == 'a' || byte == CTRL_A)
 		return true;
 	/* What is said must not begin in the middle of the guest's line. */
-	if (memchr("hs+-z", byte, 5))
+	if (memchr("hps+-z", byte, 6))
 		say_text("\r\n", 2, 0);
 	if (byte == 'h')
 		tty_help(tty);
-	/* A key that is none of ours is dropped, as with a terminal multiplexer. */
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-		if (byte == keys[i].key && keys[i].more)
+		if (byte != keys[i].key)
+			continue;
+		if (keys[i].more)
 			tty->then = &keys[i];
-		else if (byte == keys[i].key)
+		else
 			tty->act(tty->arg, keys[i].action, 0);
+		return false;
+	}
+	if (byte != 'h') {
+		say_text("\r\n", 2, 0);
+		tty_say(tty, "Ctrl-A h lists the keys");
 	}
 	return false;
 }

@@ -153,8 +153,9 @@ static void tell_status(struct machine *m)
 			unclaimed += __atomic_load_n(&vcpu->from.unclaimed_reads[space], __ATOMIC_RELAXED) +
 				     __atomic_load_n(&vcpu->from.unclaimed_writes[space], __ATOMIC_RELAXED);
 	}
-	tty_say(&m->tty, "%s for %" PRIu64 ".%03u s, %u vCPUs, %u resets", m->paused ? "paused, up" : "up", ms / 1000,
-		(unsigned)(ms % 1000), m->kvm.nr_vcpus, m->resets);
+	tty_say(&m->tty, "%s for %" PRIu64 ".%03u s, %u vCPU%s, %u reset%s", m->paused ? "paused, up" : "up", ms / 1000,
+		(unsigned)(ms % 1000), m->kvm.nr_vcpus, m->kvm.nr_vcpus == 1 ? "" : "s", m->resets,
+		m->resets == 1 ? "" : "s");
 	tty_say(&m->tty, "%" PRIu64 " exits to user space, %" PRIu64 " accesses that no device claimed", exits,
 		unclaimed);
 	for (unsigned i = 0; i < VM_PORTS; i++) {
@@ -229,8 +230,8 @@ static void act(void *arg, enum tty_action action, uint8_t key)
 		run_request(&m->vm.run, REASON_QUIT);
 		break;
 	case TTY_POWER:
-		if (!vm_press(&m->vm, BUTTON_POWER))
-			tty_say(&m->tty, "the guest does not listen to its power button");
+		tty_say(&m->tty, vm_press(&m->vm, BUTTON_POWER) ? "pressed the power button"
+								: "the guest does not listen to its power button");
 		break;
 	case TTY_RESET:
 		vm_reset(&m->vm);

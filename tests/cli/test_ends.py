@@ -170,7 +170,7 @@ def test_ctrl_a_h_lists_the_keys_and_each_line_begins_at_the_left():
 def test_ctrl_a_s_tells_how_the_guest_is():
     guest = Guest(HALT)
     shown = on_terminal(guest, b"\x01s", [b"serial0: 0 bytes of output dropped"])
-    assert re.search(rb"up for \d+\.\d{3} s, 1 vCPUs, 0 resets", shown), shown
+    assert re.search(rb"up for \d+\.\d{3} s, 1 vCPU, 0 resets", shown), shown
     assert re.search(rb"[1-9]\d* exits to user space, 0 accesses that no device claimed", shown), shown
     guest.ends_by(b"\x01x", QUIT)
 
@@ -195,7 +195,7 @@ def test_ctrl_a_r_resets_the_guest():
     guest = Guest(HALT)
     on_terminal(guest, b"", [b"!"])
     on_terminal(guest, b"\x01r", [b"!"])
-    on_terminal(guest, b"\x01s", [b"1 resets"])
+    on_terminal(guest, b"\x01s", [b"1 reset\r"])
     guest.ends_by(b"\x01x", QUIT)
 
 
@@ -204,7 +204,15 @@ def test_ctrl_a_p_presses_the_power_button():
     on_terminal(guest, b"\x01p", [b"does not listen to its power button"])
     guest.ends_by(b"\x01x", QUIT)
     guest = Guest(LISTENING)
-    guest.ends_by(b"\x01p", 0)
+    on_terminal(guest, b"", [b"!"])
+    on_terminal(guest, b"\x01p", [b"pressed the power button"])
+    guest.ends(0)
+
+
+def test_ctrl_a_and_a_key_of_no_meaning():
+    guest = Guest(HALT)
+    on_terminal(guest, b"\x01q", [b"Ctrl-A h lists the keys"])
+    guest.ends_by(b"\x01x", QUIT)
 
 
 def test_ctrl_a_k_types_on_the_keyboard():
