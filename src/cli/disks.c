@@ -115,7 +115,7 @@ static int image_source(const struct device_value *value, struct image_config *c
 	r = disk_format_find(path, format, &qsd->format, err);
 	if (r == 0 && access(path, qsd->ro ? R_OK : R_OK | W_OK)) {
 		r = error_set(err, -errno, "%s", strerror(errno));
-		if (!qsd->ro && (r == -EACCES || r == -EROFS))
+		if (!qsd->ro && (r == -EACCES || r == -EROFS) && access(path, R_OK) == 0)
 			error_hint(err, "add ,ro to only read it");
 	}
 	return r ? r : disk_chain_check(path, qsd->format, false, err);

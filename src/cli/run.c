@@ -273,7 +273,7 @@ int cmd_run(int argc, char **argv, struct error *err)
 		.machine = {
 			.guest = { .ram = DEFAULT_RAM, .cpus = DEFAULT_CPUS },
 			.arch = arch_host(),
-			.kvm_device = "/dev/kvm",
+			.kvm_device = KVM_DEVICE,
 			.shutdown_timeout = SHUTDOWN_TIMEOUT,
 		},
 	};

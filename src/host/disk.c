@@ -63,7 +63,8 @@ static int cannot_open(const struct disk_config *c, int r, struct error *err)
 		return usage(
 			err, error_set(err, r, "disk '%s': in use: it is mounted, or another program has it", c->path));
 	error_set(err, r, "disk '%s': %s", c->path, strerror(-r));
-	if (!c->ro && (r == -EACCES || r == -EPERM || r == -EROFS))
+	if (!c->ro && (r == -EACCES || r == -EPERM || r == -EROFS) &&
+		faccessat(AT_FDCWD, c->path, R_OK, AT_EACCESS) == 0)
 		error_hint(err, "add ,ro to only read it");
 	return usage(err, r);
 }

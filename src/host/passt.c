@@ -158,6 +158,9 @@ static int passt_start(struct passt *passt, const struct net_config *config, str
 	close(c->socket[1]);
 	c->pid[1] = c->socket[1] = -1;
 	r = child_await(passt->child, c->pid[0], READY_MS, err);
+	/* Its words where the host has no route to anywhere. */
+	if (r && strstr(err->text, "interface not usable"))
+		error_hint(err, "the host needs a network to give the guest one; -n none does without");
 	if (r)
 		return r;
 	r = netsock_wrap(c->socket[0], PROGRAM, &passt->stream);

@@ -135,7 +135,7 @@ int qsd_connect(void *arg, struct error *err)
 		return r;
 	fd = unix_pair(&listener);
 	if (fd < 0)
-		return error_set(err, fd, "no socket for " QSD_PROGRAM ": %s", strerror(-fd));
+		return error_set(err, fd, "no socket for " QSD_PROGRAM " in " UNIX_PAIR_IN ": %s", strerror(-fd));
 	r = start(qsd, listener, err);
 	close(listener);
 	if (r) {

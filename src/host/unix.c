@@ -153,7 +153,7 @@ int unix_pair(int *listener)
 {
 	/* A folder that only we can enter, until we are connected. */
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	char folder[] = "/tmp/trapline-XXXXXX";
+	char folder[] = UNIX_PAIR_IN "/trapline-XXXXXX";
 	int fd, r = 0;
 
 	if (!mkdtemp(folder))

@@ -31,6 +31,8 @@ int unix_listen(struct unix_listener *listener, const char *path, struct error *
  * makes a socket. Nothing there is fine.
  */
 int unix_check_socket(const char *path, struct error *err) __attribute__((warn_unused_result));
+/* Where unix_pair() has a folder for a moment, for messages. */
+#define UNIX_PAIR_IN "/tmp"
 /*
  * For a program that wants a socket which listens: a socket that is connected to *listener, where nobody else can reach it and
  * nothing is left of it. Both close on exec; the first does not block. Returns it, or -errno.

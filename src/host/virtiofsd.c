@@ -106,7 +106,7 @@ int virtiofsd_connect(void *arg, struct error *err)
 	virtiofsd_end(fsd);
 	fd = unix_pair(&listener);
 	if (fd < 0)
-		return error_set(err, fd, "no socket for " NAME ": %s", strerror(-fd));
+		return error_set(err, fd, "no socket for " NAME " in " UNIX_PAIR_IN ": %s", strerror(-fd));
 	r = start(fsd, listener, err);
 	close(listener);
 	if (r) {

@@ -26,8 +26,11 @@ static int open_device(struct kvm *kvm, const char *path, struct error *err)
 	if (kvm->dev < 0) {
 		int code = -errno;
 
-		error_set(err, code, "%s: %s", path, strerror(-code));
-		if (code == -ENOENT)
+		bool named = strcmp(path, KVM_DEVICE) != 0;
+
+		error_set(err, code, named ? "--kvm-device '%s': %s" : "%s: %s", path, strerror(-code));
+		/* A path that the user has typed is wrong before a module is missing. */
+		if (code == -ENOENT && !named)
 			error_hint(err, "load the module (modprobe kvm_intel or kvm_amd), or enable virtualization in "
 					"the firmware or in the outer hypervisor");
 		else if (code == -EACCES || code == -EPERM)

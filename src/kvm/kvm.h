@@ -95,7 +95,9 @@ struct kvm_need {
 	const char *name, *why;
 };
 
-/* Opens `path` (usually /dev/kvm) and checks the API version. 0, or -errno and nothing is left. */
+#define KVM_DEVICE "/dev/kvm" /* where it usually is */
+
+/* Opens `path` and checks the API version. 0, or -errno and nothing is left. */
 int kvm_open(struct kvm *kvm, const char *path, struct error *err) __attribute__((warn_unused_result));
 /*
  * Makes the VM, checks the `needs` (ended by a NULL name) and listens to the bus, so that every RAM region gets its

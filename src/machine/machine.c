@@ -380,6 +380,8 @@ int machine_up(struct machine *m, const struct machine_config *config, struct er
 			continue;
 		debug(m, "stage %s", stage->name);
 		r = stage->up(m, err);
+		if (r == -EMFILE && !err->hint[0])
+			error_hint(err, "ulimit -n NUMBER raises the limit of this process's open files");
 		if (r) {
 			machine_down(m);
 			return failure_status(stage, r, err);

@@ -27,7 +27,7 @@ struct machine_config {
 	const unsigned *host_cpus;     /* one a vCPU, to which its thread is bound; NULL: any */
 	const struct arch *arch;
 	const char *name;       /* in messages; NULL: none */
-	const char *kvm_device; /* "/dev/kvm" */
+	const char *kvm_device; /* KVM_DEVICE, or what the user says */
 	struct console_config consoles[VM_PORTS];
 	bool no_reboot;
 	unsigned boot_timeout;     /* seconds until the guest has to be ready; 0: any time */

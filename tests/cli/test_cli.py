@@ -174,8 +174,10 @@ def test_firmware_has_some_places_by_heart():
 
 
 def test_no_kvm_device():
-    refuse(run("run", "-k", GOOD, "--kvm-device", path_of("no-kvm")), KVM, path_of("no-kvm"), "No such file",
-           "modprobe")
+    for path in (path_of("no-kvm"), ""):
+        result = run("run", "-k", GOOD, "--kvm-device", path)
+        refuse(result, KVM, f"--kvm-device '{path}'", "No such file")
+        assert "modprobe" not in result.stderr, "the path is the user's, no module makes it right"
 
 
 def test_no_permission_for_kvm():
