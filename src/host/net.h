@@ -79,6 +79,7 @@ struct net_backend {
 	int fds[NET_PAIRS]; /* for epoll; -1: nothing ever comes */
 	unsigned pairs;
 	bool vnet;      /* NET_HEADER bytes of offloads stand before each frame */
+	bool holds;     /* frames that are not read wait, and hold up who sends them; else some may be dropped */
 	unsigned mtu;   /* 0: not known */
 	char name[128]; /* for messages: "tap0", "passt", "socket '/tmp/net'" */
 };

@@ -336,7 +336,7 @@ int tap_open(const struct net_config *config, struct net_backend **out, struct e
 	memset(tap, 0, offsetof(struct tap, in));
 	tap->b.ops = &tap_ops;
 	tap->b.pairs = config->pairs;
-	tap->b.vnet = true;
+	tap->b.vnet = tap->b.holds = true;
 	tap->links = -1;
 	for (unsigned i = 0; i < NET_PAIRS; i++)
 		tap->b.fds[i] = -1;

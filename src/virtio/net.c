@@ -134,20 +134,15 @@ static int gather(struct net_pair *p, struct virtq *q, size_t need)
 }
 
 /*
- * `bytes` went out in a turn, or came in a frame. A guest that sends in bulk has its next frame soon. Where it shares a
- * processor with this thread, as on a busy host, and each kick took that from it, each frame would have an interrupt, and so
- * would its acknowledgement. So the thread becomes patient then, and finds many. No longer than that: who waits for an answer,
- * and who receives, is served at once.
+ * Who sends in bulk has the next frame soon. Where the guest shares a processor with this thread, as on a busy host, and each
+ * frame took that from it, each would have an interrupt, and so would its acknowledgement; a guest that receives would be
+ * taken from the copying of the last frame, the socket held, for the next. So the thread becomes patient in a
+ * transfer, and finds many. No longer than that: who waits for an answer is served at once.
  */
-static void gave(struct net_pair *p, uint64_t bytes, bool out)
+static void count_turn(struct net_pair *p, unsigned *turns, bool bulk)
 {
-	if (!out && bytes < NET_BULK_BYTES)
-		return;
-	if (!out || bytes < NET_BULK_BYTES)
-		p->bulk = 0;
-	else if (p->bulk < NET_BULK_TURNS)
-		p->bulk++;
-	virtio_worker_be_patient(&p->worker, p->bulk == NET_BULK_TURNS);
+	*turns = !bulk ? 0 : *turns < NET_BULK_TURNS ? *turns + 1 : NET_BULK_TURNS;
+	virtio_worker_be_patient(&p->worker, p->bulk_out == NET_BULK_TURNS || p->bulk_in == NET_BULK_TURNS);
 }
 
 /* Hands the waiting frame over. False: it goes on waiting. */
@@ -181,7 +176,6 @@ static bool deliver(struct net_pair *p, struct virtq *q)
 		p->written[i] = (uint32_t)(done + body);
 	}
 	virtq_push_all(p->chains, p->written, n);
-	gave(p, p->frame_len, false);
 	p->nr_chains = 0;
 	p->room = 0;
 	net_count(&p->rx_frames);
@@ -233,7 +227,7 @@ static bool fetch(struct net_pair *p)
 static void receive(struct net_pair *p)
 {
 	struct virtq *q = net_queue(p->net, 2 * p->index);
-	bool delivered = false;
+	uint64_t bytes = 0;
 	unsigned i;
 
 	virtq_kicks_off(q);
@@ -248,12 +242,17 @@ static void receive(struct net_pair *p)
 			}
 			if (p->starved)
 				break;
-			delivered = true;
+			bytes += p->frame_len;
+			/* Not an acknowledgement. */
+			if (p->frame_len >= NET_BULK_BYTES)
+				p->bulk_out = 0;
 		}
 		p->frame_len = 0;
 	}
-	if (delivered)
+	if (bytes) {
+		count_turn(p, &p->bulk_in, p->net->host->holds && bytes >= NET_BULK_IN);
 		virtq_notify(q);
+	}
 	/* What is left after a batch may have left the socket already, and then epoll does not tell of it. */
 	if (i == BATCH)
 		virtio_kick(&p->net->v, 2 * p->index);
@@ -417,7 +416,7 @@ static void serve_transmit(struct net_pair *p)
 		virtq_notify(q);
 	} while (!p->blocked && done < BATCH && r >= 0 && virtq_kicks_on(q));
 	if (done)
-		gave(p, bytes, true);
+		count_turn(p, &p->bulk_out, bytes >= NET_BULK_BYTES);
 	/* The others' turn; or memory may be there then. */
 	if ((done == BATCH || r == -ENOMEM) && !p->blocked)
 		virtio_kick(&p->net->v, index);

@@ -22,8 +22,9 @@ struct net_filter {
 	uint8_t vlans[NET_VLANS / 8];
 };
 
-/* Turns with as many bytes, one after the other, are a transfer. */
+/* Turns in which as many bytes went out, or came in, one after the other, are a transfer. */
 #define NET_BULK_BYTES 1024
+#define NET_BULK_IN    16384 /* more: an answer may well be longer than a question */
 #define NET_BULK_TURNS 8
 
 /* Receive and transmit queue, which one thread serves. What has no other mark is that thread's. */
@@ -33,11 +34,11 @@ struct net_pair {
 	struct virtio_worker worker;
 	struct loop *loop; /* the worker's */
 	struct loop_watch watch;
-	struct loop_work update; /* looks anew at what is to be watched */
-	bool receiving, starved; /* the receive queue is served; the guest has no buffers there */
-	bool blocked;            /* the back end takes nothing now */
-	unsigned bulk;           /* turns in a row in which the guest has sent much; see gave() */
-	const uint8_t *frame;    /* that waits for buffers; the back end's */
+	struct loop_work update;    /* looks anew at what is to be watched */
+	bool receiving, starved;    /* the receive queue is served; the guest has no buffers there */
+	bool blocked;               /* the back end takes nothing now */
+	unsigned bulk_out, bulk_in; /* turns in a row in which much was sent, or received; see count_turn() */
+	const uint8_t *frame;       /* that waits for buffers; the back end's */
 	size_t frame_len;
 	unsigned nr_chains; /* buffers taken for it; more are needed */
 	uint64_t room;      /* their bytes */

@@ -580,9 +580,9 @@ static void a_transfer_is_told_from_a_talk(void **state)
 	begin(&bed, NET_SOCKET, MODERN);
 	p = bed.net->pair[0];
 	sends(&bed, NET_BULK_TURNS - 1, NET_BULK_BYTES);
-	assert_int_equal(p->bulk, NET_BULK_TURNS - 1);
+	assert_int_equal(p->bulk_out, NET_BULK_TURNS - 1);
 	sends(&bed, 3, NET_BULK_BYTES);
-	assert_int_equal(p->bulk, NET_BULK_TURNS);
+	assert_int_equal(p->bulk_out, NET_BULK_TURNS);
 	/* Acknowledgements come, and go on as they will. */
 	offer(&bed, 1, EACH);
 	offer(&bed, 2, EACH);
@@ -590,19 +590,59 @@ static void a_transfer_is_told_from_a_talk(void **state)
 	comes(&bed, pattern, NET_HEADER + 60);
 	event(&bed, EPOLLIN);
 	assert_int_equal(p->rx_frames, 1);
-	assert_int_equal(p->bulk, NET_BULK_TURNS);
+	assert_int_equal(p->bulk_out, NET_BULK_TURNS);
 	/* Something that is not one ends it, ... */
 	comes(&bed, pattern, NET_BULK_BYTES);
 	event(&bed, EPOLLIN);
 	assert_int_equal(p->rx_frames, 2);
-	assert_int_equal(p->bulk, 0);
+	assert_int_equal(p->bulk_out, 0);
 	/* ... and so does a question of the guest's. */
 	sends(&bed, NET_BULK_TURNS, NET_BULK_BYTES);
-	assert_int_equal(p->bulk, NET_BULK_TURNS);
+	assert_int_equal(p->bulk_out, NET_BULK_TURNS);
 	sends(&bed, 1, 60);
-	assert_int_equal(p->bulk, 0);
+	assert_int_equal(p->bulk_out, 0);
 	/* The thread of all others is left alone. */
 	assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+	end(&bed);
+}
+
+/* To the guest, `n` turns of a frame. */
+static void receives(struct bed *bed, unsigned n, size_t len)
+{
+	uint32_t used;
+
+	for (unsigned i = 0; i < n; i++) {
+		offer(bed, 1, EACH);
+		serve(bed, RX0);
+		bed->nr_frames = bed->next_frame = 0;
+		comes(bed, pattern, len);
+		event(bed, EPOLLIN);
+		assert_non_null(vdriver_get(&bed->d[RX0], &used));
+	}
+}
+
+static void a_transfer_to_the_guest_is_told_from_answers(void **state)
+{
+	const struct net_pair *p;
+	struct bed bed;
+
+	make_pattern();
+	begin(&bed, NET_TAP, MODERN);
+	p = bed.net->pair[0];
+	bed.host.holds = true;
+	receives(&bed, NET_BULK_TURNS - 1, NET_BULK_IN);
+	assert_int_equal(p->bulk_in, NET_BULK_TURNS - 1);
+	receives(&bed, 3, NET_BULK_IN);
+	assert_int_equal(p->bulk_in, NET_BULK_TURNS);
+	/* The guest's acknowledgements do not end it; a shorter frame does. */
+	sends(&bed, 2, 60);
+	assert_int_equal(p->bulk_in, NET_BULK_TURNS);
+	receives(&bed, 1, NET_BULK_IN - 1);
+	assert_int_equal(p->bulk_in, 0);
+	/* From who drops what is not read at once, it is read at once. */
+	bed.host.holds = false;
+	receives(&bed, NET_BULK_TURNS, NET_BULK_IN);
+	assert_int_equal(p->bulk_in, 0);
 	end(&bed);
 }
 
@@ -990,6 +1030,7 @@ int main(void)
 		cmocka_unit_test(gathered_frames_count_when_they_are_out),
 		cmocka_unit_test(a_busy_back_end_holds_it_up),
 		cmocka_unit_test(a_transfer_is_told_from_a_talk),
+		cmocka_unit_test(a_transfer_to_the_guest_is_told_from_answers),
 		cmocka_unit_test(frames_of_no_length),
 		cmocka_unit_test(headers_that_lie),
 		cmocka_unit_test(commands_that_are_none),
