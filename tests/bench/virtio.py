@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import statistics
 
 from bed import arch as arches
 from bed import initramfs, packages, ui
@@ -200,7 +201,8 @@ class Figures:
     """What one workload came to under one monitor."""
 
     def __init__(self):
-        self.ns = self.requests = self.bytes = 0
+        self.times = []  # nanoseconds, of each time that it was timed
+        self.requests = self.bytes = 0
         self.sums = collections.Counter()
         self.exits = self.serial = self.interrupts = 0
         self.calls = collections.Counter()
@@ -221,6 +223,10 @@ class Figures:
         else:
             comm = re.search(r"common_pid: (.*?)\s*\[", rest).group(1).strip()
             self.calls[comm, int(keys["id"])] += hits
+
+    def us_each(self, how=statistics.mean):
+        """Microseconds a request, of those times the mean, min or max."""
+        return how(self.times) / self.requests / 1e3
 
     def calls_each(self):
         return sum(n for (comm, _), n in self.calls.items() if comm not in NOT_MONITORS) / self.requests
@@ -246,7 +252,8 @@ def parse(name, text):
             work, which, requests, size, ns = rest.split()
             if which == "time":
                 figures = results.setdefault(work, Figures())
-                figures.ns, figures.requests, figures.bytes = int(ns), int(requests), int(size)
+                figures.times.append(int(ns))
+                figures.requests, figures.bytes = int(requests), int(size)
         elif word in ("@before", "@after"):
             key, value = rest.split()
             now.sums[key] += int(value) if word == "@after" else -int(value)
@@ -278,7 +285,7 @@ A_FEW = 0.1  # what counts a request may differ by: some have nothing to do with
 def judge(bench, results, ours, peer):
     """The worst workload of each target."""
     mine, its = results[ours], results[peer]
-    ratio = {work: mine[work].ns / its[work].ns for work in mine}
+    ratio = {work: mine[work].us_each() / its[work].us_each() for work in mine}
     worst = max(ratio, key=ratio.get)
     bench.target("%s's time of %s's, the most (%s)" % (ours, peer, worst), ratio[worst], 1)
     for what, count in (("exits to user space", Figures.exits_each), ("interrupts", Figures.interrupts_each)):
@@ -295,13 +302,18 @@ def run(bench):
     results, stuck = measure(bench, [name for pair in PAIRS for name in pair])
     works = list(results[PAIRS[0][0]])
     for key, title, value in (
-            ("time", "microseconds a request", lambda f: f.ns / f.requests / 1e3),
+            ("time", "microseconds a request, the mean", Figures.us_each),
             ("exits", "exits to user space a request", Figures.exits_each),
             ("all exits", "exits of all kinds a request", lambda f: f.sums["exits"] / f.requests),
             ("interrupts", "interrupts a request", Figures.interrupts_each),
             ("calls", "the monitor's system calls a request", Figures.calls_each)):
         bench.table(key, (title, *results), [[work] + [value(results[name][work]) for name in results] for work in works])
         ui.say()
+    several = [work for work in works if len(results[PAIRS[0][0]][work].times) > 1]
+    bench.table("spread", ("microseconds, the least and most", *results), [
+        [work] + ["%.1f-%.1f" % (results[name][work].us_each(min), results[name][work].us_each(max)) for name in results]
+        for work in several])
+    ui.say()
     for ours, peer in PAIRS:
         judge(bench, results, ours, peer)
     for line in stuck:
