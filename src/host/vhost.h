@@ -47,6 +47,9 @@ enum vhost_event {
 	VHOST_CONFIG, /* the config space changed */
 	VHOST_GONE,   /* it serves nothing any more; rings are as it left them */
 	VHOST_BACK,   /* and again: to be started as from power-on */
+	/* Requests pass through the loop's thread, and many are under way, or few again: its wake-ups may wait, or not. */
+	VHOST_MANY,
+	VHOST_FEW,
 };
 
 struct vhost;

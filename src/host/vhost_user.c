@@ -31,6 +31,9 @@
 /* For the first connection: how often, and when it is said that it is waited for. */
 #define KNOCK_MS 50
 #define SAY_AT   1000
+/* See weigh(). */
+#define MANY       4
+#define MANY_TURNS 8
 /* Words about coming and going, at most so often. */
 #define TELL_SECONDS 5
 
@@ -250,23 +253,39 @@ static void space_changed(void *arg)
 		u->b.event(u->b.arg, VHOST_CONFIG);
 }
 
+/*
+ * A relay's thread that is woken for each of many requests had better not take the processor from the program that works on
+ * the others; where there is one at a time it had better. So its owner is told which it is, once the one is seen MANY_TURNS
+ * more often than the other.
+ */
+static void weigh(struct vhost_user *u, const struct vhost_relay *relay)
+{
+	if (relay->outstanding >= MANY)
+		u->turns += u->turns < MANY_TURNS;
+	else
+		u->turns -= u->turns > 0;
+	if (u->turns != (u->many ? 0 : MANY_TURNS))
+		return;
+	u->many = !u->many;
+	if (u->b.event)
+		u->b.event(u->b.arg, u->many ? VHOST_MANY : VHOST_FEW);
+}
+
+/* These two are watched for edges, so nobody has to read what was signalled: a system call less for each. */
 static void guest_kicked(void *arg, uint32_t events)
 {
 	struct vu_ring *ring = arg;
-	uint64_t n;
 
-	if (read(ring->ring.kick, &n, sizeof(n)) == sizeof(n))
-		relay_take(&ring->relay);
+	relay_take(&ring->relay);
+	weigh(ring->u, &ring->relay);
 }
 
 static void program_called(void *arg, uint32_t events)
 {
 	struct vu_ring *ring = arg;
-	uint64_t n;
 	int r;
 
-	if (read(ring->relay.call, &n, sizeof(n)) != sizeof(n))
-		return;
+	weigh(ring->u, &ring->relay);
 	r = relay_give(&ring->relay);
 	if (r)
 		lose(ring->u, r);
@@ -445,9 +464,9 @@ static int begin_relay(struct vhost_user *u, struct vu_ring *ring, const struct 
 		return r;
 	ring->kick = (struct loop_watch){ .fd = ring->ring.kick, .fn = guest_kicked, .arg = ring };
 	ring->call = (struct loop_watch){ .fd = ring->relay.call, .fn = program_called, .arg = ring };
-	r = loop_watch(u->b.loop, &ring->kick, EPOLLIN);
+	r = loop_watch(u->b.loop, &ring->kick, EPOLLIN | EPOLLET);
 	if (r == 0)
-		r = loop_watch(u->b.loop, &ring->call, EPOLLIN);
+		r = loop_watch(u->b.loop, &ring->call, EPOLLIN | EPOLLET);
 	return r;
 }
 

@@ -38,6 +38,8 @@ struct vhost_user {
 	bool held;             /* it is not to come back now */
 	bool mourned;          /* its going was told of */
 	bool again;            /* rings go on where another connection left them */
+	bool many;             /* VHOST_MANY was told last */
+	unsigned turns;        /* see weigh() */
 	/* How long it may keep us waiting, in ms; time gives it back. See begin(). */
 	int64_t patience, rested;
 	int64_t told;   /* when the last word was said, in seconds */

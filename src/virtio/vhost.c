@@ -404,6 +404,10 @@ static void event(void *arg, enum vhost_event what)
 	case VHOST_GONE:
 		gone(h);
 		break;
+	case VHOST_MANY:
+	case VHOST_FEW:
+		virtio_worker_be_patient(&h->worker, what == VHOST_MANY);
+		break;
 	default:
 		back(h);
 	}

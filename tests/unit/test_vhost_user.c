@@ -25,7 +25,7 @@ struct owner {
 	struct vdriver d;
 	struct virtq_state state;
 	struct vhost_ring ring;
-	unsigned gone, changed, got, next;
+	unsigned gone, changed, many, few, got, next;
 	unsigned answers[PROGRAM_NUMBERS];
 	bool wrong;
 };
@@ -36,6 +36,8 @@ static void on_event(void *arg, enum vhost_event event)
 
 	o->gone += event == VHOST_GONE;
 	o->changed += event == VHOST_CONFIG;
+	o->many += event == VHOST_MANY;
+	o->few += event == VHOST_FEW;
 }
 
 static void quit(void *arg)
@@ -511,6 +513,40 @@ static void nothing_is_lost_and_nothing_is_told_twice(void **state)
 	}
 }
 
+/* Whose thread the requests pass through hears how many there are, but not each time that it changes. */
+static void many_and_few_are_told(void **state)
+{
+	struct program p;
+	struct owner *o;
+
+	program_init(&p, "many");
+	program_start(&p);
+	o = owner_new(&p, true);
+	assert_int_equal(owner_start(o, 0), 0);
+	for (unsigned life = 1; life <= 2; life++) {
+		p.hold = true;
+		for (unsigned i = 0; i < 20; i++) {
+			assert_true(ask(o, false));
+			turn(o);
+		}
+		assert_int_equal(o->many, life);
+		assert_int_equal(o->few, life - 1);
+		p.hold = false;
+		program_poke(&p);
+		UNTIL(o, all_answered(o));
+		assert_int_equal(o->few, life - 1);
+		for (unsigned i = 0; i < 20; i++) {
+			assert_true(ask(o, false));
+			UNTIL(o, all_answered(o));
+		}
+		assert_int_equal(o->many, life);
+		assert_int_equal(o->few, life);
+	}
+	owner_stop(o);
+	owner_free(o);
+	program_kill(&p);
+}
+
 /* What it had is waited for; what it never gives back is not waited for long. */
 static void a_reset_waits_for_what_it_has(void **state)
 {
@@ -942,6 +978,7 @@ int main(void)
 		cmocka_unit_test_setup(it_comes_back_and_does_not_answer, be_patient),
 		cmocka_unit_test_setup(a_used_index_of_the_drivers, be_patient),
 		cmocka_unit_test_setup(nothing_is_lost_and_nothing_is_told_twice, be_patient),
+		cmocka_unit_test_setup(many_and_few_are_told, be_patient),
 		cmocka_unit_test_setup(a_reset_waits_for_what_it_has, be_patient),
 		cmocka_unit_test_setup(a_reset_waits_for_one_that_is_slow, be_patient),
 		cmocka_unit_test_setup(resets_while_it_is_away, be_patient),
