@@ -60,7 +60,7 @@ struct descriptor {
 	uint16_t flags, next, id; /* split has no id, packed no next */
 };
 
-/* The chain being taken. */
+/* The chain being taken, and what is to be taken before all others. */
 struct virtq_scratch {
 	uint8_t table[VIRTQ_MAX][DESC_SIZE];
 	struct mem_ref refs[VIRTQ_MAX]; /* `out` first */
@@ -70,6 +70,8 @@ struct virtq_scratch {
 	bool in; /* a descriptor for the device to write was there */
 	uint64_t out_len, in_len;
 	uint16_t id, slots;
+	uint16_t heads[VIRTQ_MAX]; /* inherited; those before `taken_heads` are not there any more */
+	unsigned nr_heads, taken_heads;
 };
 
 /* Tells once a life. */
@@ -234,12 +236,21 @@ static bool take_packed(struct virtq *q, unsigned head)
 	return false;
 }
 
+static bool inherits(const struct virtq *q)
+{
+	return q->scratch->taken_heads < q->scratch->nr_heads;
+}
+
 /* The slot where the next chain begins. 1, 0: there is none, -EINVAL: the ring is wrong. */
 static int next_head(struct virtq *q, struct mem_window *w, unsigned *head)
 {
 	const struct virtq_state *s = q->state;
 	uint16_t word, ahead;
 
+	if (inherits(q)) {
+		*head = q->scratch->heads[q->scratch->taken_heads];
+		return 1;
+	}
 	if (q->packed) {
 		if (mem_window_load16(w, s->desc + (uint64_t)s->avail * DESC_SIZE + PACKED_FLAGS, &word) < 0)
 			return -EINVAL;
@@ -282,6 +293,7 @@ static struct virtq_chain *chain_of_scratch(struct virtq *q)
 		.id = s->id,
 		.slots = s->slots,
 		.generation = q->generation,
+		.inherited = inherits(q),
 		.refs = (struct mem_ref *)(void *)(chain + 1) };
 	chain->out = (struct iovec *)(void *)(chain->refs + s->nr);
 	chain->in = chain->out + s->nr_out;
@@ -338,11 +350,23 @@ int virtq_pop(struct virtq *q, struct virtq_chain **out)
 	__atomic_fetch_add(&q->in_flight, 1, __ATOMIC_RELAXED);
 	/* One thread pops. */
 	__atomic_store_n(&q->taken, q->taken + 1, __ATOMIC_RELAXED);
-	if (q->packed)
+	if ((*out)->inherited)
+		s->taken_heads++;
+	else if (q->packed)
 		packed_advance(q, &state->avail, &state->avail_wrap, s->slots);
 	else
 		state->avail++;
 	return 1;
+}
+
+void virtq_inherit(struct virtq *q, const uint16_t *heads, unsigned n)
+{
+	struct virtq_scratch *s = q->scratch;
+
+	assert(!q->packed && n <= q->max);
+	memcpy(s->heads, heads, n * sizeof(*heads));
+	s->nr_heads = n;
+	s->taken_heads = 0;
 }
 
 bool virtq_empty(struct virtq *q)
@@ -395,7 +419,9 @@ void virtq_unpop(struct virtq_chain *chain)
 	__atomic_store_n(&q->taken, q->taken - 1, __ATOMIC_RELAXED);
 	if (chain->generation == q->generation) {
 		__atomic_fetch_sub(&q->owed, chain->slots, __ATOMIC_RELAXED);
-		if (!q->packed) {
+		if (chain->inherited) {
+			q->scratch->taken_heads--;
+		} else if (!q->packed) {
 			state->avail--;
 		} else {
 			if (state->avail < chain->slots) {
@@ -637,7 +663,7 @@ int virtq_init(struct virtq *q, struct mem *mem, struct virtq_state *state, uint
 	q->scratch = malloc(sizeof(*q->scratch));
 	if (!q->scratch)
 		return -ENOMEM;
-	q->scratch->nr = 0;
+	q->scratch->nr = q->scratch->nr_heads = q->scratch->taken_heads = 0;
 	q->scratch->window = (struct mem_window){ 0 };
 	q->state = state;
 	q->mem = mem;
@@ -710,6 +736,7 @@ void virtq_stop(struct virtq *q)
 	__atomic_store_n(&q->broken, false, __ATOMIC_RELAXED);
 	virtq_pause(q, false);
 	q->fresh = 0;
+	q->scratch->nr_heads = q->scratch->taken_heads = 0;
 	power_on(q);
 	pthread_mutex_unlock(&q->lock);
 }

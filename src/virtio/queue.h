@@ -67,6 +67,7 @@ struct virtq_chain {
 	/* queue.c's own */
 	uint16_t id, slots;
 	unsigned generation;
+	bool inherited;
 	struct mem_ref *refs;
 };
 
@@ -90,6 +91,11 @@ void virtq_stop(struct virtq *q);
  * (now or before). -ENOMEM: the host has no memory, the chain is still there.
  */
 int virtq_pop(struct virtq *q, struct virtq_chain **out) __attribute__((warn_unused_result));
+/*
+ * Split: n chains, in this order, that who served the queue in our place took, before state->avail, and has not given back,
+ * nor will: virtq_pop() gives them first. By the serving thread; at most max; forgotten by virtq_stop().
+ */
+void virtq_inherit(struct virtq *q, const uint16_t *heads, unsigned n);
 /* Puts the chain that was taken last back, as if it had not been; nothing was popped since. */
 void virtq_unpop(struct virtq_chain *chain);
 /*

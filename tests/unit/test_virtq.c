@@ -565,6 +565,55 @@ static void test_lives(void **state)
 	bed_fini(&bed);
 }
 
+/* What another one had taken comes first, in the order that is told, and does not move the ring. */
+static void test_inherited(void **state)
+{
+	struct vdriver_buf buf = { BUFFERS, 16 };
+	struct bed bed;
+
+	bed_init(&bed);
+	for (uint64_t features = 0; features < 2; features++) {
+		struct virtq_chain *chain;
+		uint16_t heads[2], ids[] = { 0, 2 };
+		uint32_t len;
+
+		begin(&bed, 4, features << VIRTIO_RING_F_EVENT_IDX);
+		for (uintptr_t i = 1; i <= 4; i++)
+			assert_true(vdriver_add(&bed.d, &buf, 1, 0, 0, (void *)i));
+		/* The other one took three, and gave the second back. */
+		for (unsigned i = 0; i < 2; i++)
+			memcpy(&heads[i], at(&bed, bed.state.driver + 4 + 2ULL * ids[i]), 2);
+		bed.state.avail = 3;
+		virtq_inherit(&bed.q, heads, 2);
+		assert_false(virtq_empty(&bed.q));
+		virtq_unpop(pop(&bed));
+		chain = pop(&bed);
+		assert_int_equal(chain->id, heads[0]);
+		assert_int_equal(chain->in_len, 16);
+		virtq_push(pop(&bed), 2);
+		virtq_push(chain, 1);
+		assert_int_equal(bed.state.avail, 3);
+		virtq_push(pop(&bed), 4);
+		assert_int_equal(bed.state.avail, 4);
+		no_more(&bed);
+		assert_ptr_equal(vdriver_get(&bed.d, &len), (void *)3);
+		assert_int_equal(len, 2);
+		assert_ptr_equal(vdriver_get(&bed.d, &len), (void *)1);
+		assert_ptr_equal(vdriver_get(&bed.d, &len), (void *)4);
+		assert_null(vdriver_get(&bed.d, &len));
+		assert_int_equal(bed.q.in_flight, 0);
+		/* It is of this life only, and may be nonsense: the descriptors are the driver's. */
+		virtq_inherit(&bed.q, heads, 2);
+		begin(&bed, 4, features << VIRTIO_RING_F_EVENT_IDX);
+		no_more(&bed);
+		heads[0] = 4;
+		virtq_inherit(&bed.q, heads, 1);
+		assert_int_equal(virtq_pop(&bed.q, &chain), -EINVAL);
+		assert_int_equal(bed.faults, 1);
+	}
+	bed_fini(&bed);
+}
+
 static void test_host_without_memory(void **state)
 {
 	struct vdriver_buf buf = { BUFFERS, 16 };
@@ -937,6 +986,7 @@ int main(void)
 		cmocka_unit_test(test_bytes_across_two_memories),
 		cmocka_unit_test(test_pushed_together_is_seen_together),
 		cmocka_unit_test(test_lives),
+		cmocka_unit_test(test_inherited),
 		cmocka_unit_test(test_host_without_memory),
 		cmocka_unit_test(test_start_refuses),
 		cmocka_unit_test(test_rings_without_memory),
