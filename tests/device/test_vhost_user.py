@@ -181,16 +181,22 @@ def test_nobody_listens():
 
 class Fuse:
     """As much of a FUSE client as is needed to see that there is a server (include/uapi/linux/fuse.h)."""
-    LOOKUP, READ, WRITE, OPEN, INIT, CREATE, RELEASE = 1, 15, 16, 14, 26, 35, 18
+    LOOKUP, READ, WRITE, OPEN, INIT, CREATE, RELEASE, COPY = 1, 15, 16, 14, 26, 35, 18, 47
 
     def __init__(self, driver):
         self.driver, self.unique = driver, 0
 
+    def head(self, opcode, node, body):
+        self.unique += 2
+        return struct.pack("<IIQQIIII", 40 + len(body), opcode, self.unique, node, 0, 0, os.getpid(), 0)
+
+    def send(self, opcode, node, body, room):
+        """Driver.send()'s (id, where the room is)."""
+        return self.driver.send(1, [self.head(opcode, node, body), body], [16, room])
+
     def call(self, opcode, node, body, room):
         """(error, answer)"""
-        self.unique += 2
-        head = struct.pack("<IIQQIIII", 40 + len(body), opcode, self.unique, node, 0, 0, os.getpid(), 0)
-        answer = self.driver.exchange(1, [head, body], [16, room] if room else [16])
+        answer = self.driver.exchange(1, [self.head(opcode, node, body), body], [16, room] if room else [16])
         size, error, unique = struct.unpack_from("<IiQ", answer)
         assert size == len(answer) and unique == self.unique, answer
         return -error, answer[16:]
@@ -208,10 +214,13 @@ class Fuse:
         error, answer = self.call(self.LOOKUP, 1, name + b"\0", 128)
         return error, struct.unpack_from("<Q", answer)[0] if not error else None
 
+    def open(self, node, flags=os.O_RDWR):
+        return struct.unpack_from("<Q", self.good(self.OPEN, node, struct.pack("<II", flags, 0), 16))[0]
+
     def read(self, name):
         error, node = self.lookup(name)
         assert not error, os.strerror(error)
-        handle = struct.unpack_from("<Q", self.good(self.OPEN, node, struct.pack("<II", 0, 0), 16))[0]
+        handle = self.open(node, os.O_RDONLY)
         return self.good(self.READ, node, struct.pack("<QQIIQII", handle, 0, 4096, 0, 0, 0, 0), 4096)
 
 
@@ -262,6 +271,35 @@ def test_a_folder_is_served_and_its_program_may_die():
                     assert not driver.t.status() & 0x40
             left = subprocess.run(["pgrep", "-f", shared], capture_output=True, text=True).stdout
             assert not left, left
+
+
+def test_a_folder_is_answered_in_order():
+    """If it were not, its used index would not tell what it had not answered when it died."""
+    virtiofsd_or_skip()
+    with Folder() as folder:
+        for name in ("/a", "/b"):
+            with open(folder + name, "wb") as file:
+                file.write(bytes(32 * MIB))
+        with Machine(TRAPLINE, "--fs", folder + ",share,sandbox=chroot") as machine:
+            driver = Driver(transport(machine, "fs0"))
+            driver.start(queues=2)
+            fuse = Fuse(driver)
+            fuse.hello()
+            (a, from_), (b, to) = [(node, fuse.open(node)) for node in (fuse.lookup(name)[1] for name in (b"a", b"b"))]
+            copy = struct.pack("<QQQQQQQ", from_, 0, b, to, 0, 32 * MIB, 0)
+            at = driver.next
+            for _ in range(10):
+                # Slow ones, and such as need nothing but a look.
+                sent = []
+                for i in range(40):
+                    if i % 10 == 0:
+                        sent.append(fuse.send(fuse.COPY, a, copy, 8))
+                    sent.append(fuse.send(fuse.LOOKUP, 1, b"absent\0", 128))
+                answers = [driver.wait(1)[0] for _ in sent]
+                assert answers == [chain for chain, _ in sent]
+                errors = {struct.unpack("<i", machine.mem_read(room[0][0] + 4, 4))[0] for _, room in sent}
+                assert errors == {0, -errno.ENOENT}, errors
+                driver.next = at
 
 
 def test_a_folder_that_is_only_read():
