@@ -41,6 +41,12 @@ struct vhost_ring {
 	int kick;  /* the driver signals it; nobody else reads it meanwhile */
 	int call;  /* the back end signals it for used buffers that the driver wants told */
 	int error; /* it signals this one when the driver broke a rule; -1: nobody wants to know */
+	/*
+	 * For stop_ring(): what a back end that is gone had taken, all of it before `avail`, and has not given back: the chains' heads,
+	 * in the order of the available ring. Room for `size` of them, the caller's; NULL: nobody wants to know.
+	 */
+	uint16_t *left;
+	unsigned nr_left;
 };
 
 enum vhost_event {
@@ -64,12 +70,13 @@ struct vhost_ops {
 	 * When it returns, whatever it says, the back end touches the ring no more; what it had taken it has given back. (But a
 	 * program that does not answer, and that is not ours to kill, keeps the memory that it has mapped, and may do as it
 	 * likes with it: who is given a guest's memory is trusted with it.) Fills in
-	 * where the ring stood (avail, and for packed ones used and the wraps); -errno: that is not known.
+	 * where the ring stood (avail, and for packed ones used and the wraps); -errno: that is not known. Of one that `accounts` it
+	 * always is, and what is left is told.
 	 */
 	int (*stop_ring)(struct vhost *b, unsigned index, struct vhost_ring *ring);
 	/*
 	 * All rings are stopped. Back to before start(), with no use of guest memory; but where b->resting, the device was not
-	 * reset, only paused, and what the driver has told it holds for the next start().
+	 * reset, only paused, and what the driver has told it holds for the next start(), if b->resting still then.
 	 */
 	int (*stop)(struct vhost *b);
 	/*
@@ -85,9 +92,10 @@ struct vhost {
 	const struct vhost_ops *ops;
 	char name[128];    /* for messages: "/dev/vhost-vsock", "vhost-user socket '/run/blk'" */
 	bool shared;       /* needs guest memory that others can map: ranges with an fd */
-	bool resting;      /* the owner's, for stop() */
+	bool resting;      /* the owner's, for stop() and start() */
 	bool returns;      /* VHOST_GONE is not the end: VHOST_BACK may follow */
-	bool restarts;     /* start() may be tried again after VHOST_GONE */
+	bool restarts;     /* start() may be tried again after VHOST_GONE, in another life */
+	bool accounts;     /* it is always known where a ring stood, and what is left; for split rings only */
 	uint64_t losses;   /* atomic: how often who serves it was lost */
 	struct loop *loop; /* that events come on, and calls; set by the owner before start() */
 	/* Called on the loop's thread, not from within a call. Set by the owner before start(); NULL: nobody listens. */

@@ -166,18 +166,25 @@ static int by_number(const void *a, const void *b, void *arg)
 	return (x > y) - (x < y);
 }
 
-void relay_restart(struct vhost_relay *r, uint8_t *memory)
+unsigned relay_left(struct vhost_relay *r, uint16_t *heads)
 {
-	uint16_t heads[RELAY_SIZE];
 	unsigned n = 0;
 
-	r->memory = memory;
-	memset(memory, 0, RELAY_BYTES);
-	r->to = r->from = 0;
 	for (unsigned head = 0; head < r->size; head++)
 		if (r->in[head])
 			heads[n++] = (uint16_t)head;
 	qsort_r(heads, n, sizeof(*heads), by_number, r);
+	return n;
+}
+
+void relay_restart(struct vhost_relay *r, uint8_t *memory)
+{
+	uint16_t heads[RELAY_SIZE];
+	unsigned n = relay_left(r, heads);
+
+	r->memory = memory;
+	memset(memory, 0, RELAY_BYTES);
+	r->to = r->from = 0;
 	for (unsigned i = 0; i < n; i++)
 		offer(r, heads[i]);
 	show_offers(r);

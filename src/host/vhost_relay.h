@@ -46,6 +46,8 @@ void relay_end(struct vhost_relay *r); /* fine on all zeros */
  * a kick. Until then the relay only listens to the guest.
  */
 void relay_restart(struct vhost_relay *r, uint8_t *memory);
+/* The heads of what is outstanding, in the order in which it was made available; `heads` has room for the ring's size. How many. */
+unsigned relay_left(struct vhost_relay *r, uint16_t *heads);
 /* The guest kicked: what it offers goes on. */
 void relay_take(struct vhost_relay *r);
 /* The other side called: what it has used goes back. 0, or -EPROTO: it gives back what it does not have. */

@@ -433,7 +433,10 @@ static int user_start(struct vhost *b, uint64_t features, const struct vhost_ran
 	u->wanted = features;
 	u->started = true;
 	u->again = false;
-	if (connected(u)) {
+	if (!connected(u) && b->resting && !u->config.reconnect) {
+		/* What the driver wrote and did not flush has gone with it: this life cannot go on as if nothing were. */
+		r = -ECONNRESET;
+	} else if (connected(u)) {
 		begin(u);
 		r = vu_share(u);
 		end(u);
@@ -441,8 +444,7 @@ static int user_start(struct vhost *b, uint64_t features, const struct vhost_ran
 	} else if (!u->config.reconnect) {
 		r = come_back(u);
 	}
-	if (r)
-		u->started = false;
+	u->started = r == 0;
 	return r;
 }
 
@@ -501,6 +503,26 @@ static int user_start_ring(struct vhost *b, unsigned index, const struct vhost_r
 	return r;
 }
 
+static void place_of(const struct vu_ring *ring, struct vhost_ring *at)
+{
+	at->avail = ring->ring.avail;
+	at->used = ring->ring.used;
+	at->avail_wrap = ring->ring.avail_wrap;
+	at->used_wrap = ring->ring.used_wrap;
+	at->nr_left = 0;
+}
+
+/* Where the ring stands that its program left. */
+static int read_account(struct vu_ring *ring, struct vhost_ring *at)
+{
+	if (!ring->on)
+		return -ECONNRESET;
+	at->avail = ring->relay.taken;
+	at->used = ring->relay.given;
+	at->nr_left = at->left ? relay_left(&ring->relay, at->left) : 0;
+	return 0;
+}
+
 static int user_stop_ring(struct vhost *b, unsigned index, struct vhost_ring *at)
 {
 	struct vhost_user *u = user_of(b);
@@ -515,8 +537,10 @@ static int user_stop_ring(struct vhost *b, unsigned index, struct vhost_ring *at
 		if (r && r != -EINVAL)
 			lose(u, r);
 	}
-	if (r == 0)
-		*at = ring->ring;
+	if (r && u->config.account)
+		r = read_account(ring, at);
+	else if (r == 0)
+		place_of(ring, at);
 	ring_off(u, ring);
 	return r;
 }
@@ -680,7 +704,7 @@ static int meet(struct vhost_user *u, struct error *err)
 		return error_set(err, r, "%s: %s", u->b.name, reason(r));
 	u->least_queues = u->queues;
 	u->offered = vu_usable(u);
-	u->relays = u->config.reconnect && !vu_has(u, VU_P_INFLIGHT);
+	u->relays = u->config.account || (u->config.reconnect && !vu_has(u, VU_P_INFLIGHT));
 	u->b.ops = u->space_len ? &config_ops : &plain_ops;
 	return 0;
 }
@@ -695,6 +719,7 @@ int vhost_user_open(const struct vhost_user_config *config, struct vhost **out, 
 	u->b.ops = &plain_ops;
 	u->b.shared = true;
 	u->b.restarts = !config->reconnect;
+	u->b.accounts = config->account;
 	u->config = *config;
 	u->account = u->relay_fd = -1;
 	vu_init(&u->conn, -1, 0);

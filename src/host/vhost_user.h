@@ -7,7 +7,8 @@
  * Without `reconnect` its owner is told (VHOST_GONE), and start() of the device's next life connects again. With it,
  * nobody is told: it is connected to again as soon as it is there, and gets the rings where they are. Which requests its
  * last life had not answered is then known in one of two ways: by a buffer that it shares with us (INFLIGHT_SHMFD), in which
- * it keeps account; or, where it has no such, because all requests pass through us (host/vhost_relay.h).
+ * it keeps account; or, where it has no such, because all requests pass through us (host/vhost_relay.h). They do so, too,
+ * where the owner is to have an `account`: without `reconnect` what it had not answered is then for the owner to answer.
  */
 #ifndef TRAPLINE_HOST_VHOST_USER_H
 #define TRAPLINE_HOST_VHOST_USER_H
@@ -24,6 +25,7 @@
 struct vhost_user_config {
 	const char *path; /* of the socket, on which the program listens; the caller's, and outlives the back end */
 	bool reconnect;
+	bool account; /* of what it has not answered when it goes, for stop_ring(): vhost.accounts. Split rings only */
 	/*
 	 * A driver of before virtio 1.0 is a newer one to the program, which may know no others: for devices whose requests are
 	 * the same for both where bytes are in our order. Where the rings lie is told anyway.

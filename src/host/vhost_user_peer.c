@@ -29,7 +29,7 @@
 	(BIT(VIRTIO_F_ANY_LAYOUT) | BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |                  \
 		BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_RING_PACKED) | BIT(F_IN_ORDER))
 #define DEVICE_FEATURES (~0ULL << 50 | (BIT(24) - 1))
-/* Where a packed ring stood, and how far one in order had come, only the program knew that is gone. */
+/* Where a packed ring stood, and how far one in order had come, only the program knew that is gone; nor are they relayed. */
 #define LASTING_FEATURES (~(BIT(VIRTIO_F_RING_PACKED) | BIT(F_IN_ORDER)))
 
 /* ---- what it is ---- */
@@ -94,7 +94,7 @@ uint64_t vu_usable(const struct vhost_user *u)
 {
 	uint64_t features = u->features & (RING_FEATURES | DEVICE_FEATURES);
 
-	return u->config.reconnect ? features & LASTING_FEATURES : features;
+	return u->config.reconnect || u->config.account ? features & LASTING_FEATURES : features;
 }
 
 /* ---- what it is told ---- */

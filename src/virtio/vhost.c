@@ -163,11 +163,14 @@ static void stop_if_idle(struct virtio_vhost *h)
 {
 	int r;
 
-	if (!h->started || h->nr_running)
+	if (h->nr_running)
 		return;
 	lock(h);
-	h->backend->resting = !h->v->resetting;
+	/* A reset ends a rest, too. */
+	h->backend->resting = !h->v->resetting && (h->started || h->backend->resting);
 	unlock(h);
+	if (!h->started)
+		return;
 	r = h->backend->ops->stop(h->backend);
 	if (r && !h->told) {
 		h->told = true;
@@ -234,6 +237,8 @@ bool virtio_vhost_start(struct virtio_vhost *h, unsigned index)
 	if (ring->waiting)
 		return true;
 	r = h->gone && !h->backend->restarts ? -EPIPE : run(h, ring);
+	if (r && r != -EFAULT && r != -EINVAL && h->serves)
+		return !h->gone_for_good(h);
 	if (r)
 		failed(h, index, r);
 	else
@@ -269,12 +274,13 @@ static int keep_place(struct virtio_vhost *h, unsigned index, const struct vhost
 	return 0;
 }
 
-/* The back end has it no more. -errno: where the ring stood is not known. */
-static int take(struct virtio_vhost *h, struct virtio_vhost_ring *ring, struct vhost_ring *at)
+/* The back end has it no more. -errno: where the ring stood is not known. `left` has room for VIRTQ_MAX heads, or is NULL. */
+static int take(struct virtio_vhost *h, struct virtio_vhost_ring *ring, uint16_t *left, struct vhost_ring *at)
 {
 	int r;
 
 	*at = ring_of(h, ring);
+	at->left = left;
 	r = h->backend->ops->stop_ring(h->backend, ring->index, at);
 	listen_no_more(h, ring);
 	ring->running = false;
@@ -285,6 +291,7 @@ static int take(struct virtio_vhost *h, struct virtio_vhost_ring *ring, struct v
 static void take_back(struct virtio_vhost *h, unsigned index, bool guess)
 {
 	struct virtio_vhost_ring *ring = &h->ring[index];
+	uint16_t left[VIRTQ_MAX];
 	struct vhost_ring at;
 	eventfd_t n;
 	int r;
@@ -292,10 +299,12 @@ static void take_back(struct virtio_vhost *h, unsigned index, bool guess)
 	ring->waiting = false;
 	if (!ring->running)
 		return;
-	r = take(h, ring, &at);
+	r = take(h, ring, left, &at);
 	r = keep_place(h, index, &at, r, guess);
 	if (r)
 		failed(h, index, r);
+	else if (at.nr_left)
+		virtq_inherit(&h->v->queues[index]->q, left, at.nr_left);
 	/* The driver hears of what was used last. */
 	if (eventfd_read(ring->call, &n) == 0)
 		used(ring);
@@ -314,7 +323,7 @@ void virtio_vhost_quiesce(struct virtio_vhost *h, unsigned index)
 
 	ring->waiting = false;
 	if (ring->running)
-		(void)take(h, ring, &at);
+		(void)take(h, ring, NULL, &at);
 	if (h->backend)
 		stop_if_idle(h);
 	virtio_quiet(h->v, index);

@@ -43,9 +43,11 @@ struct virtio_vhost {
 	unsigned write_from, write_to; /* that part; under the device's lock */
 	/*
 	 * The device's own, after virtio_vhost_init(): a back end that does not return is gone, and it is for this to tell the
-	 * user. True: hand_over() returns false from now on, for serve() serves. NULL: a line is said, and the queues are broken.
+	 * user. True: hand_over() returns false from now on, for serve() serves, what the back end had not answered first where
+	 * that is known (vhost.accounts). NULL: a line is said, and the queues are broken.
 	 */
 	bool (*gone_for_good)(struct virtio_vhost *h);
+	bool serves; /* likewise: it will return true, so it is called for a back end that cannot be started as well */
 };
 
 /*
@@ -62,8 +64,8 @@ void virtio_vhost_fini(struct virtio_vhost *h);
 int virtio_vhost_queue(struct virtio_vhost *h, uint16_t max, struct error *err) __attribute__((warn_unused_result));
 
 /*
- * For hand_over(): the back end has queue `index` from now on. Where that fails, the queue is broken. Always true. On the
- * worker's thread, as the next two.
+ * For hand_over(): the back end has queue `index` from now on. Where that fails, the queue is broken, and it is true all the
+ * same; false: gone_for_good() says that serve() serves. On the worker's thread, as the next two.
  */
 bool virtio_vhost_start(struct virtio_vhost *h, unsigned index);
 /* In the queue's life: it is ours again, from where the back end left it. virtio_enter() goes on. */

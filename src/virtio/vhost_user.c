@@ -168,7 +168,10 @@ static bool program_gone(struct virtio_vhost *h)
 	char how[CHILD_HOW] = "is gone";
 	unsigned left;
 
-	u->orphan = u->o->kind->id == VIRTIO_ID_FS || (u->program && u->o->kind->id == VIRTIO_ID_BLOCK);
+	/* Its other queues have met it before. */
+	if (u->orphan)
+		return true;
+	u->orphan = h->serves;
 	/* One that only closed its socket still maps the guest's memory. */
 	if (u->program && !u->program->ended(u->state, how))
 		u->program->kill(u->state);
@@ -293,6 +296,7 @@ static int make(struct virtio_user *u, struct vm *vm, const char *name, struct v
 	virtio_init(&u->v, &o->type, vm, features | ours, u->config, space);
 	r = virtio_vhost_init(&u->h, &u->v, b, ours, name, err);
 	u->h.gone_for_good = program_gone;
+	u->h.serves = o->kind->id == VIRTIO_ID_FS || (u->program && o->kind->id == VIRTIO_ID_BLOCK);
 	for (unsigned i = 0; r == 0 && i < n; i++)
 		r = virtio_vhost_queue(&u->h, QUEUE_SIZE, err);
 	return r;
@@ -328,6 +332,8 @@ static void choose_program(struct virtio_user *u, struct vhost_user_config *host
 		u->program = &qsd_program;
 		u->state = &u->qsd;
 		u->qsd.config = u->o->qsd;
+		/* It answers out of order, and a request that is never answered hangs who waits for it. */
+		host->account = true;
 	} else {
 		return;
 	}

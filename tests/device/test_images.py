@@ -15,7 +15,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import tap  # noqa: E402
 from client import Machine  # noqa: E402
-from virtio import Driver, transport  # noqa: E402
+from virtio import EVENT_IDX, Driver, transport  # noqa: E402
 
 TRAPLINE = None
 MIB = 1 << 20
@@ -137,6 +137,12 @@ def test_what_lies_on_a_server():
             server.wait()
 
 
+def until_errors(disk):
+    end = time.monotonic() + tap.PATIENCE
+    while request(disk, READ, 0, room=512)[0] != 1:
+        assert time.monotonic() < end, "requests still succeed"
+
+
 def test_a_daemon_that_dies_is_a_disk_that_fails():
     with Folder() as folder:
         path = folder.image("qcow2", "disk.qcow2")
@@ -147,9 +153,7 @@ def test_a_daemon_that_dies_is_a_disk_that_fails():
                 assert request(disk, READ, 0, room=512)[0] == 0
                 first, = daemons()
                 os.kill(first, signal.SIGKILL)
-                end = time.monotonic() + tap.PATIENCE
-                while request(disk, READ, 0, room=512)[0] != 1:
-                    assert time.monotonic() < end, "requests still succeed"
+                until_errors(disk)
                 assert request(disk, WRITE_, 0, bytes(512))[0] == 1
                 assert not disk.t.status() & 0x40, "a disk that fails needs no reset"
                 # In the guest's next life it is there again, by another one.
@@ -158,6 +162,55 @@ def test_a_daemon_that_dies_is_a_disk_that_fails():
                 second, = daemons()
                 assert second != first
         assert not daemons()
+
+
+def test_what_it_has_in_its_hands_is_answered_once():
+    with Folder() as folder:
+        path = folder.image("qcow2", "disk.qcow2")
+        for carrier, events in (("pci", False), ("pci", True), ("mmio", True), ("pci-legacy", True), ("mmio-legacy", False)):
+            with Machine(TRAPLINE, "-d", path + ",queues=2", "--virtio-transport", carrier) as machine:
+                disk = Driver(transport(machine, "disk0"))
+                for stops in (True, False):
+                    disk.start(queues=2, features=disk.t.offered() & ~(0 if events else 1 << EVENT_IDX))
+                    for queue in (0, 1):
+                        assert request(disk, READ, 0, room=512, queue=queue)[0] == 0
+                    daemon, = daemons()
+                    if stops:
+                        os.kill(daemon, signal.SIGSTOP)
+                    sent = {0: [], 1: []}
+                    for i in range(30):
+                        for queue in sent:
+                            head = struct.pack("<IIQ", WRITE_ if i % 3 else READ, 0, i * 8)
+                            sent[queue].append(disk.send(queue, [head] + [bytes(4096)] * (i % 3 > 0), [4096] * (i % 3 == 0) + [1]))
+                    os.kill(daemon, signal.SIGKILL)
+                    for queue, requests in sent.items():
+                        done = [disk.wait(queue)[0] for _ in requests]
+                        assert sorted(done) == sorted(chain for chain, _ in requests), (done, requests)
+                        statuses = {machine.mem_read(room[-1][0], 1)[0] for _, room in requests}
+                        assert statuses == {1} if stops else statuses <= {0, 1}, statuses
+                    disk.next = disk.queues[1].end
+                    until_errors(disk)
+                    assert all(queue.get() is None for queue in disk.queues.values())
+                    assert not disk.t.status() & 0x40
+
+
+def test_one_that_cannot_start_again_is_a_disk_that_fails():
+    with Folder() as folder:
+        path = folder.image("qcow2", "disk.qcow2")
+        with Machine(TRAPLINE, "-d", path) as machine:
+            disk = Driver(transport(machine, "disk0"))
+            disk.start()
+            assert request(disk, READ, 0, room=512)[0] == 0
+            daemon, = daemons()
+            os.kill(daemon, signal.SIGKILL)
+            until_errors(disk)
+            os.rename(path, path + ".away")
+            disk.start()
+            assert request(disk, READ, 0, room=512)[0] == 1
+            assert not disk.t.status() & 0x40
+            os.rename(path + ".away", path)
+            disk.start()
+            assert request(disk, READ, 0, room=512) == (0, DATA[:512])
 
 
 def test_none_is_left_behind():

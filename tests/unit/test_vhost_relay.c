@@ -255,6 +255,46 @@ static void what_came_before_nonsense_is_told(void **state)
 	}
 }
 
+/* Whatever the order of its answers, what it leaves is what it has not answered, in the order of the guest's. */
+static void what_is_left_is_known(void **state)
+{
+	const struct vdriver_buf buf = { 0x100, 64 };
+	uint64_t random = 0x853c49e6748fea9bULL;
+	uint16_t left[RELAY_SIZE];
+
+	for (unsigned life = 0; life < 300; life++) {
+		struct bed *bed = bed_new(16, life & 1 ? 1ULL << VIRTIO_RING_F_EVENT_IDX : 0);
+		struct vring_used *used = (struct vring_used *)(void *)(bed->shadow + RELAY_USED);
+		const struct vring_avail *guests = bed->parts.driver;
+		uint16_t held[16], n = 0, seen = 0;
+		uint32_t len;
+
+		for (unsigned turn = 0; turn < 20; turn++) {
+			/* Some come, some go, and the ring is far behind itself when the oldest does. */
+			while (some(&random, 4) && vdriver_add(&bed->d, &buf, 1, 0, 0, bed))
+				;
+			relay_take(&bed->relay);
+			for (; seen != guests->idx; seen++)
+				held[n++] = guests->ring[seen % 16];
+			assert_int_equal(relay_left(&bed->relay, left), n);
+			assert_memory_equal(left, held, n * sizeof(*held));
+			for (unsigned answers = some(&random, n + 1); answers; answers--) {
+				unsigned which = some(&random, n);
+
+				used->ring[used->idx % 16] = (struct vring_used_elem){ held[which], 1 };
+				used->idx++;
+				memmove(held + which, held + which + 1, (--n - which) * sizeof(*held));
+			}
+			assert_int_equal(relay_give(&bed->relay), 0);
+			while (vdriver_get(&bed->d, &len))
+				;
+		}
+		assert_int_equal(relay_left(&bed->relay, left), n);
+		assert_memory_equal(left, held, n * sizeof(*held));
+		bed_free(bed);
+	}
+}
+
 static void sizes_that_are_none(void **state)
 {
 	uint8_t memory[64] __attribute__((aligned(8))) = { 0 };
@@ -276,6 +316,7 @@ int main(void)
 		cmocka_unit_test(nobody_sleeps_for_ever),
 		cmocka_unit_test(noise_stays_where_it_is_allowed),
 		cmocka_unit_test(what_came_before_nonsense_is_told),
+		cmocka_unit_test(what_is_left_is_known),
 		cmocka_unit_test(sizes_that_are_none),
 	};
 

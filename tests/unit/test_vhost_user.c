@@ -80,11 +80,16 @@ static unsigned open_files(void)
 }
 
 static unsigned limit_ms = PATIENT_MS;
+static bool accounts;
 
 static struct vhost_user_config config_of(const struct program *p, bool reconnect)
 {
 	return (struct vhost_user_config){
-		.path = p->path, .reconnect = reconnect, .config_len = PROGRAM_SPACE, .limit_ms = limit_ms
+		.path = p->path,
+		.reconnect = reconnect,
+		.account = accounts,
+		.config_len = PROGRAM_SPACE,
+		.limit_ms = limit_ms,
 	};
 }
 
@@ -511,6 +516,97 @@ static void nothing_is_lost_and_nothing_is_told_twice(void **state)
 		owner_free(o);
 		program_kill(&p);
 	}
+}
+
+/*
+ * Without another in its place: what it had answered by then is passed on, whether we had looked or not, and the rest is
+ * told, in the order in which it was asked.
+ */
+static void what_it_leaves_is_told(void **state)
+{
+	for (unsigned way = 0; way < 8; way++) {
+		uint16_t left[SIZE];
+		unsigned answered, taken;
+		struct program p;
+		struct owner *o;
+		struct vhost_ring at;
+
+		program_init(&p, "leaves");
+		p.backward = true;
+		program_start(&p);
+		accounts = true;
+		o = owner_new(&p, false);
+		accounts = false;
+		assert_true(vhost_user_relays(o->b) && o->b->accounts);
+		assert_int_equal(owner_start(o, way & 2 ? 1ULL << VIRTIO_RING_F_EVENT_IDX : 0), 0);
+		assert_true(ask(o, false));
+		UNTIL(o, all_answered(o));
+		p.hold = true;
+		taken = p.taken;
+		for (unsigned i = 0; i < 12; i++)
+			assert_true(ask(o, i & 1));
+		UNTIL(o, p.taken >= taken + 12);
+		/* The first ones, in another order. */
+		p.gives = 5;
+		program_poke(&p);
+		if (way & 1)
+			UNTIL(o, (collect(o), o->got == 6));
+		for (unsigned i = 0; !(way & 1) && i < 10000 && p.gives; i++)
+			usleep(1000);
+		program_kill(&p);
+		/* These come too late for it. */
+		for (unsigned i = 0; i < 3; i++)
+			assert_true(ask(o, false));
+		if (way & 4)
+			UNTIL(o, o->gone == 1);
+		at = o->ring;
+		at.left = left;
+		assert_int_equal(o->b->ops->stop_ring(o->b, 1, &at), 0);
+		collect(o);
+		answered = o->got;
+		assert_int_equal(answered, 6);
+		assert_int_equal(at.used, 6);
+		assert_in_range(at.avail, 13, 16);
+		assert_int_equal(at.nr_left, at.avail - 6);
+		for (unsigned i = 0; i < at.nr_left; i++) {
+			uint16_t head;
+
+			memcpy(&head, (uint8_t *)o->ram.memory->host - BASE + o->state.driver + 4 + 2ULL * (6 + i), 2);
+			assert_int_equal(left[i], head);
+		}
+		assert_false(o->wrong);
+		assert_int_equal(o->b->ops->stop(o->b), 0);
+		owner_free(o);
+	}
+}
+
+/* A pause does not hide that it went: what a driver wrote and did not flush went with it. A reset begins anew. */
+static void one_that_goes_in_a_pause_is_missed(void **state)
+{
+	struct program p;
+	struct owner *o;
+	struct vhost_ring at;
+
+	program_init(&p, "pause");
+	program_start(&p);
+	o = owner_new(&p, false);
+	assert_int_equal(owner_start(o, 0), 0);
+	at = o->ring;
+	assert_int_equal(o->b->ops->stop_ring(o->b, 1, &at), 0);
+	o->b->resting = true;
+	assert_int_equal(o->b->ops->stop(o->b), 0);
+	program_kill(&p);
+	for (unsigned i = 0; i < 20; i++)
+		turn(o);
+	program_start(&p);
+	assert_int_equal(owner_start(o, 0), -ECONNRESET);
+	o->b->resting = false;
+	assert_int_equal(owner_start(o, 0), 0);
+	assert_true(ask(o, false));
+	UNTIL(o, all_answered(o));
+	owner_stop(o);
+	owner_free(o);
+	program_kill(&p);
 }
 
 /* Whose thread the requests pass through hears how many there are, but not each time that it changes. */
@@ -978,6 +1074,8 @@ int main(void)
 		cmocka_unit_test_setup(it_comes_back_and_does_not_answer, be_patient),
 		cmocka_unit_test_setup(a_used_index_of_the_drivers, be_patient),
 		cmocka_unit_test_setup(nothing_is_lost_and_nothing_is_told_twice, be_patient),
+		cmocka_unit_test_setup(what_it_leaves_is_told, be_patient),
+		cmocka_unit_test_setup(one_that_goes_in_a_pause_is_missed, be_patient),
 		cmocka_unit_test_setup(many_and_few_are_told, be_patient),
 		cmocka_unit_test_setup(a_reset_waits_for_what_it_has, be_patient),
 		cmocka_unit_test_setup(a_reset_waits_for_one_that_is_slow, be_patient),

@@ -35,7 +35,9 @@ struct far {
 	struct vhost_ring ring;
 	/* How it behaves. */
 	int start_fails, ring_fails, place_fails;
-	sem_t *hangs; /* stop_ring() waits for it */
+	unsigned nr_left;
+	uint16_t left[4]; /* of one with an account that is gone */
+	sem_t *hangs;     /* stop_ring() waits for it */
 	uint8_t config[4];
 	unsigned wrote;
 	/* The ring's server. */
@@ -110,6 +112,9 @@ static int far_stop_ring(struct vhost *b, unsigned index, struct vhost_ring *rin
 	ring->used = f->state.used;
 	ring->avail_wrap = f->state.avail_wrap;
 	ring->used_wrap = f->state.used_wrap;
+	ring->nr_left = f->nr_left;
+	if (ring->left)
+		memcpy(ring->left, f->left, sizeof(f->left));
 	virtq_stop(&f->q);
 	virtq_fini(&f->q);
 	f->running = false;
@@ -163,7 +168,7 @@ struct toy {
 	struct virtio_vhost vhost;
 	uint8_t config[4];
 	bool ours; /* serves by itself */
-	unsigned served;
+	unsigned served, gone;
 };
 
 static struct toy *toy_of(struct virtio *v)
@@ -651,6 +656,108 @@ static void test_gone(void **state)
 	end(bed, &f);
 }
 
+static bool toy_serves(struct virtio_vhost *h)
+{
+	struct toy *toy = toy_of(h->v);
+
+	toy->gone++;
+	toy->ours = true;
+	return true;
+}
+
+static struct bed *begin_with_heir(struct far *f)
+{
+	struct bed *bed = begin(f, 0);
+	struct toy *toy = toy_of(bed->v);
+
+	toy->vhost.gone_for_good = toy_serves;
+	toy->vhost.serves = true;
+	f->b.restarts = true;
+	return bed;
+}
+
+/* What one with an account had not answered is served first, and all that it had not taken after that. */
+static void test_heir(void **state)
+{
+	struct far f = fresh;
+	struct bed *bed = begin_with_heir(&f);
+	struct toy *toy = toy_of(bed->v);
+	struct virtq_chain *chain[5];
+
+	offer(bed, 7);
+	for (unsigned i = 0; i < 5; i++)
+		assert_int_equal(virtq_pop(&f.q, &chain[i]), 1);
+	/* Out of their order. */
+	for (unsigned i = 3; i < 5; i++)
+		virtq_push(chain[i], (uint32_t)virtq_write(chain[i], "echo", 4));
+	for (unsigned i = 0; i < 3; i++) {
+		f.left[i] = chain[i]->id;
+		virtq_drop(chain[i]);
+	}
+	f.nr_left = 3;
+	collect(bed, 2);
+	on_worker(bed, tell_gone);
+	assert_int_equal(toy->gone, 1);
+	collect(bed, 5);
+	assert_false(needs_reset(bed));
+	assert_int_equal(f.ring_stops, 1);
+	/* So it goes on, whole rings of it. */
+	for (unsigned i = 0; i < 3; i++) {
+		offer(bed, 60);
+		virtio_kick(bed->v, 1);
+		collect(bed, 60);
+	}
+	/* And a next life is another's. */
+	reset(bed);
+	toy->ours = false;
+	f.nr_left = 0;
+	enable(bed, 0);
+	assert_true(f.running);
+	end(bed, &f);
+}
+
+/* One that does not even start leaves nobody waiting either; the driver's own faults are its own. */
+static void test_heir_of_nobody(void **state)
+{
+	struct far f = fresh;
+	struct bed *bed = begin_with_heir(&f);
+	struct toy *toy = toy_of(bed->v);
+
+	reset(bed);
+	f.start_fails = -ENOENT;
+	enable(bed, 0);
+	assert_int_equal(toy->gone, 1);
+	assert_false(needs_reset(bed));
+	offer(bed, 3);
+	virtio_kick(bed->v, 1);
+	collect(bed, 3);
+	/* In a pause, with what it had not answered. */
+	toy->ours = false;
+	f.start_fails = 0;
+	reset(bed);
+	enable(bed, 0);
+	offer(bed, 2);
+	f.left[0] = (uint16_t)(*(uint16_t *)(void *)((uint8_t *)bed->d.host + bed->d.avail + 4));
+	f.nr_left = 1;
+	f.state.avail = 1;
+	f.start_fails = -ECONNRESET;
+	assert_true(virtio_pause(bed->v));
+	assert_true(f.b.resting);
+	assert_int_equal(got(bed), 0);
+	virtio_resume(bed->v);
+	collect(bed, 2);
+	assert_int_equal(toy->gone, 2);
+	f.nr_left = 0;
+	toy->ours = false;
+	f.start_fails = -EFAULT;
+	reset(bed);
+	enable(bed, 0);
+	assert_true(needs_reset(bed));
+	assert_int_equal(toy->gone, 2);
+	f.starts = f.stops;
+	end(bed, &f);
+}
+
 /* One that comes back goes on: where it stood if it knows, else from what the driver got back. */
 static void comes_back(uint64_t features, int place)
 {
@@ -810,6 +917,8 @@ int main(void)
 		cmocka_unit_test(test_ring_is_nowhere),
 		cmocka_unit_test(test_driver_errs),
 		cmocka_unit_test(test_gone),
+		cmocka_unit_test(test_heir),
+		cmocka_unit_test(test_heir_of_nobody),
 		cmocka_unit_test(test_comes_back),
 		cmocka_unit_test(test_packed_place_unknown),
 		cmocka_unit_test(test_config),

@@ -48,7 +48,7 @@ static void types_have_names_and_numbers(void **state)
 /* The rings are the program's, or ours between it and the driver; either way nothing is written that was not offered. */
 static void hostile(void **state)
 {
-	for (unsigned reconnect = 0; reconnect < 2; reconnect++) {
+	for (unsigned way = 0; way < 3; way++) {
 		struct virtio_user_options o = { .queues = 2 };
 		struct program p;
 
@@ -56,7 +56,8 @@ static void hostile(void **state)
 		program_start(&p);
 		assert_true(virtio_user_type(&o, "42"));
 		o.host.path = p.path;
-		o.host.reconnect = reconnect;
+		o.host.reconnect = way == 1;
+		o.host.account = way == 2;
 		o.host.limit_ms = 20000;
 		assert_int_equal(virtio_hostile(&o.type, &o, LIVES, 1, NULL), 0);
 		program_kill(&p);
