@@ -55,6 +55,7 @@ struct guest_config {
 	const char *root_note;   /* for the user, where it has not, and there is no initrd */
 	enum kernel_cache_use kernel_cache; /* of kernels that are unpacked on the host */
 	const char *boot;      /* the way to start the kernel, by the name that arch.check() knows; NULL: the best */
+	const char *irqchip;   /* the interrupt controller, by the name that arch.check() knows; NULL: the best */
 	uint64_t ram;          /* bytes */
 	struct memory *memory; /* backs all of it; NULL: anonymous memory is made */
 	bool ram_used;         /* that memory is not all zeros at the start */
@@ -127,6 +128,8 @@ struct arch {
 	/* Once, when the guest runs: what was put off for its start. Ended by destroy(). */
 	void (*started)(struct board *board);
 	void (*info)(struct board *board, struct board_info *info);
+	/* The device tree that a guest gets, of *size bytes, which the caller frees; NULL: it gets none. 0 or -errno. */
+	int (*tree)(struct board *board, void **bytes, size_t *size, struct error *err);
 
 	const struct arch_kvm *kvm; /* NULL: the host's CPU is another, and has no guests of this one */
 };

@@ -55,6 +55,24 @@ static int take_kernel(struct machine_config *m, int n, char **argv, struct erro
 	return STATUS_OK;
 }
 
+/* What tells of the machine and of the run. */
+#define OPTIONS_LOOK(m, o)                                                                                             \
+	{ OPTION_GROUP, 0, "To look inside:", NULL, NULL, NULL },                                                      \
+		{ OPTION_FLAG, 0, "dry-run", NULL, "print the machine that would be built, and run nothing",           \
+			&(o)->dry_run },                                                                               \
+		{ OPTION_FLAG, 0, "json", NULL, "with --dry-run or --timings: as JSON", &(o)->json },                  \
+		{ OPTION_FLAG, 0, "debug", NULL, "tell of stages and resets, and at the end of traps, on stderr",      \
+			&(m)->debug },                                                                                 \
+		{ OPTION_FLAG, 0, "timings", NULL,                                                                     \
+			"tell at the first entry what each stage of the start took, on stderr",                        \
+			&(m)->timings.wanted },                                                                        \
+		{ OPTION_STRING, 0, "stats", "FILE", "write at the end which device each exit went to, as JSON",       \
+			&(o)->stats },                                                                                 \
+	{                                                                                                              \
+		OPTION_STRING, 0, "dump-dtb", "FILE", "write the device tree that the guest gets, where it gets one",  \
+			&(m)->dump_dtb                                                                                 \
+	}
+
 static int parse(struct run_options *o, int argc, char **argv, struct error *err)
 {
 	struct machine_config *m = &o->machine;
@@ -72,6 +90,8 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 			&m->guest.no_default_params },
 		{ OPTION_FLAG, 0, "no-kernel-cache", NULL,
 			"unpack the kernel anew, and do not keep it for the next run", &o->no_kernel_cache },
+		{ OPTION_STRING, 0, "irqchip", "KIND",
+			"arm64: auto (default: the best that KVM has), gicv2, gicv3, gicv3-its", &m->guest.irqchip },
 		OPTION_MEM(m),
 		OPTION_CPUS(m),
 		{ OPTION_STRING, 0, "name", "NAME", "the guest's name, in messages", &m->name },
@@ -91,16 +111,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 			"how long the guest has to write 123 to its ready port (status 21); default: for ever",
 			&m->boot_timeout },
 		OPTION_EXIT_PORT(m),
-		{ OPTION_GROUP, 0, "To look inside:", NULL, NULL, NULL },
-		{ OPTION_FLAG, 0, "dry-run", NULL, "print the machine that would be built, and run nothing",
-			&o->dry_run },
-		{ OPTION_FLAG, 0, "json", NULL, "with --dry-run or --timings: as JSON", &o->json },
-		{ OPTION_FLAG, 0, "debug", NULL, "tell of stages and resets, and at the end of traps, on stderr",
-			&m->debug },
-		{ OPTION_FLAG, 0, "timings", NULL,
-			"tell at the first entry what each stage of the start took, on stderr", &m->timings.wanted },
-		{ OPTION_STRING, 0, "stats", "FILE", "write at the end which device each exit went to, as JSON",
-			&o->stats },
+		OPTIONS_LOOK(m, o),
 		OPTIONS_PCI_TEST(m),
 		{ OPTION_STRING, 0, "kvm-device", "FILE", "KVM's device file; default: /dev/kvm", &m->kvm_device },
 		{ OPTION_ALIAS, 0, "dev", "kvm-device", NULL, NULL }, /* kvmtool's */

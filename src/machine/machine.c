@@ -262,11 +262,52 @@ static int load_guest(struct machine *m, struct error *err)
 	return r;
 }
 
+static int write_file(const char *path, const void *bytes, size_t size)
+{
+	FILE *file = fopen(path, "we");
+	int r;
+
+	if (!file)
+		return -errno;
+	errno = 0;
+	r = fwrite(bytes, 1, size, file) == size ? 0 : -errno;
+	if (fclose(file) && r == 0)
+		r = -errno;
+	if (r)
+		unlink(path);
+	return r;
+}
+
+static int dump_tree(struct machine *m, struct error *err)
+{
+	const char *path = m->config.dump_dtb;
+	void *bytes = NULL;
+	size_t size = 0;
+	int r;
+
+	if (!m->config.arch->tree) {
+		err->status = STATUS_USAGE;
+		return error_set(err, -EINVAL, "--dump-dtb: a guest of %s has no device tree", m->config.arch->name);
+	}
+	r = m->config.arch->tree(m->board, &bytes, &size, err);
+	if (r == 0) {
+		r = write_file(path, bytes, size);
+		if (r) {
+			err->status = STATUS_USAGE;
+			error_set(err, r, "--dump-dtb '%s': %s", path, strerror(-r));
+		}
+	}
+	free(bytes);
+	return r;
+}
+
 static int load_up(struct machine *m, struct error *err)
 {
 	int r = load_guest(m, err);
 	struct board_info info;
 
+	if (r == 0 && m->config.dump_dtb)
+		r = dump_tree(m, err);
 	if (r)
 		return r;
 	m->config.arch->info(m->board, &info);

@@ -32,6 +32,7 @@ struct machine_config {
 	bool no_reboot;
 	unsigned boot_timeout;     /* seconds until the guest has to be ready; 0: any time */
 	unsigned shutdown_timeout; /* seconds from a signal to the guest's end */
+	const char *dump_dtb;      /* a file for the device tree that the guest gets; NULL: none is written */
 	bool debug;                /* tell of stages, resets and traps on stderr */
 	struct timings timings;    /* begun by the command */
 	bool dry_run;              /* build everything that needs no KVM, no terminal and no thread */

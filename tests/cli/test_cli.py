@@ -498,6 +498,14 @@ def test_debugcon_is_there_when_asked_for():
     refuse(run("run", "-k", GOOD, "--debugcon", "file:/no/such/folder/x"), USAGE, "/no/such/folder/x", "No such file")
 
 
+def test_options_of_another_architecture():
+    refuse(dry("-k", GOOD, "--irqchip", "gicv3"), USAGE, "--irqchip")
+    assert dry("-k", GOOD, "--irqchip", "auto").returncode == 0
+    target = os.path.join(DIR, "tree.dtb")
+    refuse(dry("-k", GOOD, "--dump-dtb", target), USAGE, "--dump-dtb")
+    assert not os.path.exists(target)
+
+
 def test_help_is_grouped_and_version_is_told():
     text = run("run", "--help").stdout
     for word in ["Guest:", "Console:", "--kernel", "--no-reboot", "Exit status"]:

@@ -442,6 +442,33 @@ static void test_check(void **state)
 	}
 }
 
+static void test_irqchips(void **state)
+{
+	static const struct {
+		const char *name;
+		enum gic gic;
+	} good[] = { { NULL, GIC_V3_ITS }, { "auto", GIC_V3_ITS }, { "gicv2", GIC_V2 }, { "gicv3", GIC_V3 },
+		{ "gicv3-its", GIC_V3_ITS } };
+	struct guest_config config = plain(1, 64 * MIB);
+	struct error err = { 0 };
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct bed *bed;
+
+		config.irqchip = good[i].name;
+		bed = bed_new(&config);
+		assert_int_equal(bed->board->gic, good[i].gic);
+		bed_free(bed);
+	}
+	config.irqchip = "gicv33";
+	assert_true(arch_arm64.check(&config, &err) < 0);
+	assert_non_null(strstr(err.text, "'gicv33'"));
+	config.irqchip = "gicv2";
+	config.cpus = 9;
+	assert_true(arch_arm64.check(&config, &err) < 0);
+	assert_non_null(strstr(err.text, "8 CPUs"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -452,6 +479,7 @@ int main(void)
 		cmocka_unit_test(test_bad_images),
 		cmocka_unit_test(test_initrd_room),
 		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_irqchips),
 	};
 
 	return cmocka_run_group_tests(tests, unit_adopt, unit_release);

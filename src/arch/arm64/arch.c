@@ -6,6 +6,7 @@
 
 #include "arch/arm64/board.h"
 #include "arch/cmdline.h"
+#include "core/word.h"
 
 /* Room for a small kernel and the device tree. */
 #define MIN_RAM (16ULL << 20)
@@ -28,6 +29,35 @@ static const char *const kernel_candidates[] = {
 	"/boot/Image-%s",
 	NULL,
 };
+
+static const char *const irqchips[] = {
+	[GIC_V2] = "gicv2", [GIC_V3] = "gicv3", [GIC_V3_ITS] = "gicv3-its", [NR_GICS] = "auto", NULL
+};
+
+/* -1: unknown. */
+static int irqchip_wanted(const struct guest_config *config)
+{
+	for (int i = 0; irqchips[i]; i++) {
+		if (!config->irqchip || strcmp(config->irqchip, irqchips[i]) == 0)
+			return config->irqchip ? i : NR_GICS;
+	}
+	return -1;
+}
+
+static int check_irqchip(const struct guest_config *config, struct error *err)
+{
+	const int wanted = irqchip_wanted(config);
+	const char *nearest = wanted < 0 ? word_nearest(config->irqchip, irqchips) : NULL;
+
+	if (wanted == GIC_V2 && config->cpus > GIC_V2_CPUS)
+		return error_set(err, -ERANGE, "-c %u: a GICv2 has %d CPUs at most", config->cpus, GIC_V2_CPUS);
+	if (wanted >= 0)
+		return 0;
+	error_set(err, -EINVAL, "--irqchip '%.100s': there are auto, gicv2, gicv3 and gicv3-its", config->irqchip);
+	if (nearest)
+		error_hint(err, "did you mean '%s'?", nearest);
+	return -EINVAL;
+}
 
 static int check(const struct guest_config *config, struct error *err)
 {
@@ -53,6 +83,8 @@ static int check(const struct guest_config *config, struct error *err)
 	if (config->pci_test_functions > PCI_FUNCTIONS)
 		return error_set(err, -ERANGE, "--pci-test-functions %u: a PCI device has 1 to %d",
 			config->pci_test_functions, PCI_FUNCTIONS);
+	if (check_irqchip(config, err))
+		return -EINVAL;
 	err->status = 0;
 	return 0;
 }
@@ -104,7 +136,8 @@ static int create(struct vm *vm, const struct guest_config *config, struct board
 		return error_set(err, -ENOMEM, "no memory for the board");
 	board->vm = vm;
 	board->config = *config;
-	board->gic = GIC_V3_ITS;
+	board->wanted = (enum gic)irqchip_wanted(config);
+	board->gic = board->wanted == NR_GICS ? GIC_V3_ITS : board->wanted;
 	board->gic_fd = board->its_fd = -1;
 	vm->ram_size = config->ram;
 	r = add_ram(board, err);
@@ -182,6 +215,7 @@ const struct arch arch_arm64 = {
 	.load = load,
 	.started = started,
 	.info = info,
+	.tree = arm64_tree,
 #ifdef __aarch64__
 	.kvm = &arm64_kvm,
 #endif

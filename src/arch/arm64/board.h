@@ -10,8 +10,9 @@
 
 #define BOARD_CMDLINE_SIZE 2048 /* Linux's COMMAND_LINE_SIZE on arm64 */
 
-/* Interrupt controllers that KVM may have. */
+/* Interrupt controllers that KVM may have. As an option: "auto" is NR_GICS, the best that there is. */
 enum gic { GIC_V2, GIC_V3, GIC_V3_ITS, NR_GICS };
+#define GIC_V2_CPUS 8
 
 struct board {
 	struct vm *vm;
@@ -26,6 +27,7 @@ struct board {
 	bool rootless; /* see struct board_info */
 	bool loaded;   /* at least once */
 
+	enum gic wanted;    /* NR_GICS: the best */
 	enum gic gic;       /* what this KVM has; before it is asked, what a machine would have that has all */
 	int gic_fd, its_fd; /* KVM's devices; -1: none */
 };
@@ -38,7 +40,9 @@ uint64_t arm64_its(unsigned cpus);
 /* An MPIDR's affinity fields of a vCPU, as KVM gives them. */
 uint64_t arm64_affinity(unsigned cpu);
 
-/* tree.c: writes the device tree to guest memory. 0 or -errno. */
+/* tree.c: see struct arch. */
+int arm64_tree(struct board *board, void **bytes, size_t *size, struct error *err) __attribute__((warn_unused_result));
+/* Writes it to guest memory. 0 or -errno. */
 int arm64_describe(struct board *board, struct error *err) __attribute__((warn_unused_result));
 
 /* kvm.c; where the host is an arm64. */

@@ -53,9 +53,11 @@ static int create_v3(struct board *board, int vm_fd, struct error *err)
 	if (set_attr(board->gic_fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V3_ADDR_TYPE_REDIST, &redist))
 		return refused(err, "the GIC redistributors' address");
 	board->gic = GIC_V3;
+	if (board->wanted == GIC_V3)
+		return 0;
 	board->its_fd = create_device(vm_fd, KVM_DEV_TYPE_ARM_VGIC_ITS);
 	if (board->its_fd < 0)
-		return 0;
+		return board->wanted == GIC_V3_ITS ? refused(err, "an ITS (--irqchip gicv3-its)") : 0;
 	if (set_attr(board->its_fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE, &its))
 		return refused(err, "the ITS's address");
 	board->gic = GIC_V3_ITS;
@@ -68,7 +70,13 @@ static int create_v2(struct board *board, int vm_fd, struct error *err)
 
 	board->gic_fd = create_device(vm_fd, KVM_DEV_TYPE_ARM_VGIC_V2);
 	if (board->gic_fd < 0)
-		return refused(err, "an interrupt controller, GICv3 or GICv2");
+		return refused(err, board->wanted == GIC_V2 ? "a GICv2 (--irqchip gicv2)"
+							    : "an interrupt controller, GICv3 or GICv2");
+	if (board->config.cpus > GIC_V2_CPUS) {
+		err->status = STATUS_USAGE;
+		return error_set(err, -ERANGE, "-c %u: this KVM has a GICv2 only, which has %d CPUs at most",
+			board->config.cpus, GIC_V2_CPUS);
+	}
 	if (set_attr(board->gic_fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V2_ADDR_TYPE_DIST, &dist))
 		return refused(err, "the GIC distributor's address");
 	if (set_attr(board->gic_fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V2_ADDR_TYPE_CPU, &cpu))
@@ -82,8 +90,14 @@ int gic_create(struct board *board, int vm_fd, struct error *err)
 	const uint32_t lines = LAYOUT_LINES;
 	int r;
 
-	board->gic_fd = create_device(vm_fd, KVM_DEV_TYPE_ARM_VGIC_V3);
-	r = board->gic_fd >= 0 ? create_v3(board, vm_fd, err) : create_v2(board, vm_fd, err);
+	if (board->wanted != GIC_V2)
+		board->gic_fd = create_device(vm_fd, KVM_DEV_TYPE_ARM_VGIC_V3);
+	if (board->gic_fd >= 0)
+		r = create_v3(board, vm_fd, err);
+	else if (board->wanted == GIC_V3 || board->wanted == GIC_V3_ITS)
+		r = refused(err, "a GICv3 (--irqchip)");
+	else
+		r = create_v2(board, vm_fd, err);
 	if (r == 0 && set_attr(board->gic_fd, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &lines))
 		return refused(err, "the number of interrupts");
 	return r;

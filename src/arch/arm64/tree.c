@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* tree.c - an arm64 machine's device tree: processors, interrupt controller, timers and firmware; the rest is its devices. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -179,20 +180,31 @@ static int write_tree(const struct board *board, struct dt *dt, size_t *length, 
 	return dt_finish(dt, length, err);
 }
 
-int arm64_describe(struct board *board, struct error *err)
+int arm64_tree(struct board *board, void **bytes, size_t *size, struct error *err)
 {
 	struct dt dt = { 0 };
-	size_t length;
 	int r = dt_start(&dt, LAYOUT_DT_SIZE, err);
 
 	if (r == 0)
-		r = write_tree(board, &dt, &length, err);
+		r = write_tree(board, &dt, size, err);
+	if (r)
+		dt_free(&dt);
+	*bytes = dt.bytes;
+	return r;
+}
+
+int arm64_describe(struct board *board, struct error *err)
+{
+	void *bytes;
+	size_t size;
+	int r = arm64_tree(board, &bytes, &size, err);
+
 	if (r == 0) {
-		r = mem_write(&board->vm->mem, board->places.tree, dt.bytes, length);
+		r = mem_write(&board->vm->mem, board->places.tree, bytes, size);
 		if (r)
 			error_set(
 				err, r, "no RAM for the device tree at %#llx", (unsigned long long)board->places.tree);
 	}
-	dt_free(&dt);
+	free(bytes);
 	return r;
 }

@@ -92,6 +92,9 @@ static int check(const struct guest_config *config, struct error *err)
 		return error_set(err, -ERANGE, "-c %u: at most %u vCPUs", config->cpus, MAX_CPUS);
 	if (way_wanted(config) == NR_BOOT_WAYS)
 		return unknown_way(config->boot, err);
+	if (config->irqchip && strcmp(config->irqchip, "auto") != 0)
+		return error_set(
+			err, -EINVAL, "--irqchip %.100s: an x86 machine has a PC's, and no other", config->irqchip);
 	if (config->flash && !config->firmware)
 		return error_set(err, -EINVAL, "--flash goes with --firmware");
 	if (config->pci_test_functions > PCI_FUNCTIONS)
