@@ -31,3 +31,10 @@ int cmdline_join(
 		add_word(line, size, n, config->params);
 	return 0;
 }
+
+const char *cmdline_root_needs(const struct guest_config *config)
+{
+	if (config->initrd || config->no_default_params || (config->params && strstr(config->params, "root=")))
+		return NULL;
+	return config->root_needs;
+}

@@ -14,4 +14,10 @@
 int cmdline_join(char *line, size_t size, const char *const *defaults, const struct guest_config *config,
 	struct error *err) __attribute__((warn_unused_result));
 
+/*
+ * Where the defaults name a root and nobody brings what mounts it, the text that a kernel which can do it by itself has in it; NULL:
+ * it matters not. Of `config`, see root_needs.
+ */
+const char *cmdline_root_needs(const struct guest_config *config);
+
 #endif

@@ -161,13 +161,9 @@ static int open_images(struct board *board, struct error *err)
 /* Whether there is nobody who could mount the root that the command line names: no initrd, nor the kernel. */
 static bool is_rootless(struct board *board)
 {
-	const struct guest_config *config = &board->config;
+	const char *needs = cmdline_root_needs(&board->config);
 
-	if (!config->root_needs || config->initrd || config->no_default_params)
-		return false;
-	if (config->params && strstr(config->params, "root="))
-		return false;
-	return !arm64_boot_holds(&board->boot, &board->vm->mem, &board->places, config->root_needs);
+	return needs && !arm64_boot_holds(&board->boot, &board->vm->mem, &board->places, needs);
 }
 
 /* The device tree says what interrupt controller there is, so it is written when KVM has told: by enter(). */
