@@ -24,12 +24,11 @@ struct device;
 struct aml;
 
 struct device_type {
-	const char *name;           /* "uart16550": the chip */
-	const char *acpi_hid;       /* "PNP0501"; NULL: not described by itself */
-	const char *fdt_compatible; /* "ns16550a"; NULL likewise */
-	const char *drivers;        /* names a Linux driver claims its regions by, '|' between; NULL: none claims */
-	const struct field *state;  /* of device->state; NULL: no guest-visible state */
-	size_t state_offset;        /* of that struct in the device */
+	const char *name;          /* "uart16550": the chip */
+	const char *acpi_hid;      /* "PNP0501"; NULL: not described by itself */
+	const char *drivers;       /* names a Linux driver claims its regions by, '|' between; NULL: none claims */
+	const struct field *state; /* of device->state; NULL: no guest-visible state */
+	size_t state_offset;       /* of that struct in the device */
 	/* Allocates and declares. `config` is the type's own struct from the machine's table. 0 or -errno. */
 	int (*create)(struct vm *vm, const char *name, const void *config, struct device **out, struct error *err);
 	void (*start)(struct device *dev); /* threads may run; after all are placed */

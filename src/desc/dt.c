@@ -14,7 +14,10 @@
 #define MAX_CELLS 64
 #define MAX_TEXT  256
 
-/* What bindings want beyond `reg` and `interrupts`, by a type's name; the kernel's Documentation/devicetree/bindings. */
+/*
+ * What bindings want, `reg` and `interrupts` apart, by a type's name, so that no device knows of device trees; the kernel's
+ * Documentation/devicetree/bindings.
+ */
 static const struct binding {
 	const char *type, *node, *compatible;
 	bool dma;           /* it reads and writes memory, and caches are no matter */

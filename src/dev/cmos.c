@@ -562,7 +562,6 @@ static void cmos_destroy(struct device *dev)
 const struct device_type cmos_type = {
 	.name = "mc146818",
 	.acpi_hid = "PNP0B00",
-	.fdt_compatible = "motorola,mc146818",
 	.drivers = "rtc",
 	.state = cmos_fields,
 	.state_offset = offsetof(struct cmos, state),

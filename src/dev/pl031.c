@@ -217,7 +217,6 @@ static void pl031_destroy(struct device *dev)
 
 const struct device_type pl031_type = {
 	.name = "pl031",
-	.fdt_compatible = "arm,pl031",
 	.drivers = "rtc-pl031",
 	.state = pl031_fields,
 	.state_offset = offsetof(struct pl031, state),

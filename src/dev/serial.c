@@ -338,7 +338,6 @@ static void serial_destroy(struct device *dev)
 const struct device_type serial_type = {
 	.name = "serial",
 	.acpi_hid = "PNP0501",
-	.fdt_compatible = "ns16550a",
 	.drivers = "serial",
 	.state = uart16550_fields,
 	.state_offset = offsetof(struct serial, uart.state),
