@@ -95,6 +95,8 @@ struct board_info {
 /* What needs KVM, and with it the architecture's own CPU. */
 struct arch_kvm {
 	const struct kvm_need *needs;
+	/* What KVM_CREATE_VM is to be asked for. 0 or -errno; NULL: 0, the usual kind. */
+	int (*vm_type)(struct board *board, const struct kvm *kvm, unsigned long *type, struct error *err);
 	int (*make_chips)(struct board *board, struct kvm *kvm, struct error *err); /* before vCPUs, after memory */
 	/* Once each: CPUID, power-on state. */
 	int (*make_vcpu)(struct board *board, struct vcpu *vcpu, struct error *err);

@@ -64,13 +64,14 @@ int kvm_open(struct kvm *kvm, const char *path, struct error *err)
 	return r;
 }
 
-int kvm_create(struct kvm *kvm, struct vm *vm, const char *path, const struct kvm_need *needs, struct error *err)
+int kvm_create(struct kvm *kvm, struct vm *vm, const char *path, unsigned long type, const struct kvm_need *needs,
+	struct error *err)
 {
 	int r, slots;
 
 	kvm->vm = vm;
 	do
-		kvm->fd = ioctl(kvm->dev, KVM_CREATE_VM, 0UL);
+		kvm->fd = ioctl(kvm->dev, KVM_CREATE_VM, type);
 	while (kvm->fd < 0 && errno == EINTR);
 	if (kvm->fd < 0)
 		return error_set(err, -errno, "%s: cannot create a VM: %s", path, strerror(errno));

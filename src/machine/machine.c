@@ -217,7 +217,11 @@ static void loading_down(struct machine *m)
 
 static int guest_up(struct machine *m, struct error *err)
 {
-	return kvm_create(&m->kvm, &m->vm, m->config.kvm_device, m->config.arch->kvm->needs, err);
+	const struct arch_kvm *arch = m->config.arch->kvm;
+	unsigned long type = 0;
+	int r = arch->vm_type ? arch->vm_type(m->board, &m->kvm, &type, err) : 0;
+
+	return r ? r : kvm_create(&m->kvm, &m->vm, m->config.kvm_device, type, arch->needs, err);
 }
 
 static int irqchip_up(struct machine *m, struct error *err)

@@ -428,7 +428,7 @@ static void test_check(void **state)
 		uint64_t ram;
 		unsigned cpus;
 		const char *words;
-	} bad[] = { { MIB, 1, "too little" }, { 1ULL << 41, 1, "beyond" }, { 64 * MIB + 4096, 1, "multiple" },
+	} bad[] = { { MIB, 1, "too little" }, { 1ULL << 52, 1, "beyond" }, { 64 * MIB + 4096, 1, "multiple" },
 		{ 64 * MIB, 0, "-c 0" }, { 64 * MIB, 513, "at most 512" } };
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -436,6 +436,39 @@ static void test_check(void **state)
 		struct error err = { 0 };
 
 		assert_true(arch_arm64.check(&config, &err) < 0);
+		assert_int_equal(err.status, STATUS_USAGE);
+		if (!strstr(err.text, bad[i].words))
+			fail_msg("'%s' instead of '%s'", err.text, bad[i].words);
+	}
+}
+
+/* The smallest address space that holds the machine, or none where the usual one does. */
+static void test_phys_bits(void **state)
+{
+	static const struct {
+		uint64_t ram;
+		unsigned limit, bits;
+	} good[] = { { 64 * MIB, 0, 0 }, { 64 * MIB, 48, 0 }, { (1ULL << 40) - LAYOUT_RAM, 0, 0 },
+		{ (1ULL << 40) - LAYOUT_RAM, 44, 0 }, { 1ULL << 40, 44, 41 }, { (1ULL << 44) - LAYOUT_RAM, 44, 44 },
+		{ 64 * MIB, 36, 32 }, { LAYOUT_RAM, 36, 32 }, { LAYOUT_RAM + MIB, 36, 33 }, { 1ULL << 51, 52, 52 } };
+	static const struct {
+		uint64_t ram;
+		unsigned limit;
+		const char *words;
+	} bad[] = { { 1ULL << 40, 0,
+			    "-m: 1024 GiB is beyond this KVM's 40 bits of guest-physical addresses: at most 1022 GiB" },
+		{ 1ULL << 40, 40, "40 bits" }, { 1ULL << 44, 44, "at most 16382 GiB" },
+		{ 1ULL << 36, 36, "at most 62 GiB" } };
+	struct error err = { 0 };
+	unsigned bits;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		if (arm64_phys_bits(good[i].ram, good[i].limit, &bits, &err))
+			fail_msg("%s", err.text);
+		assert_int_equal(bits, good[i].bits);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(arm64_phys_bits(bad[i].ram, bad[i].limit, &bits, &err), -ERANGE);
 		assert_int_equal(err.status, STATUS_USAGE);
 		if (!strstr(err.text, bad[i].words))
 			fail_msg("'%s' instead of '%s'", err.text, bad[i].words);
@@ -479,6 +512,7 @@ int main(void)
 		cmocka_unit_test(test_bad_images),
 		cmocka_unit_test(test_initrd_room),
 		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_phys_bits),
 		cmocka_unit_test(test_irqchips),
 	};
 

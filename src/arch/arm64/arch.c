@@ -10,8 +10,10 @@
 
 /* Room for a small kernel and the device tree. */
 #define MIN_RAM (16ULL << 20)
-/* Of a guest-physical address, where nobody asks KVM for more. */
-#define PHYS_BITS 40
+/* Of a guest-physical address: the most that the architecture has (with FEAT_LPA), and what a KVM gives that is not asked. */
+#define MAX_PHYS_BITS   52
+#define USUAL_PHYS_BITS 40
+#define MIN_PHYS_BITS   32
 /* So many redistributors end where the virtio devices begin; KVM has fewer vCPUs. */
 #define MAX_CPUS 512
 
@@ -59,9 +61,28 @@ static int check_irqchip(const struct guest_config *config, struct error *err)
 	return -EINVAL;
 }
 
+int arm64_phys_bits(uint64_t ram, unsigned limit, unsigned *bits, struct error *err)
+{
+	const unsigned most = limit ? limit : USUAL_PHYS_BITS;
+	const uint64_t last = LAYOUT_RAM + ram - 1;
+	const unsigned needed = 64 - (unsigned)__builtin_clzll(last);
+
+	if (needed > most) {
+		err->status = STATUS_USAGE;
+		return error_set(err, -ERANGE,
+			"-m: %llu GiB is beyond this KVM's %u bits of guest-physical addresses: at most %llu GiB",
+			(unsigned long long)(ram >> 30), most,
+			(unsigned long long)(((1ULL << most) - LAYOUT_RAM) >> 30));
+	}
+	*bits = needed < MIN_PHYS_BITS ? MIN_PHYS_BITS : needed;
+	if (needed <= USUAL_PHYS_BITS && most >= USUAL_PHYS_BITS)
+		*bits = 0;
+	return 0;
+}
+
 static int check(const struct guest_config *config, struct error *err)
 {
-	uint64_t limit = (1ULL << PHYS_BITS) - LAYOUT_RAM;
+	uint64_t limit = (1ULL << MAX_PHYS_BITS) - LAYOUT_RAM;
 
 	err->status = STATUS_USAGE;
 	if (config->ram < MIN_RAM)

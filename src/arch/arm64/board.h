@@ -32,6 +32,13 @@ struct board {
 	int gic_fd, its_fd; /* KVM's devices; -1: none */
 };
 
+/*
+ * arch.c: how many bits of guest-physical addresses to ask KVM for, which has `limit` at most (0: it does not say, and gives
+ * 40), for so many bytes of RAM: into *bits, 0 for what a VM has that asks for nothing. 0, or -ERANGE with a line in `err`.
+ */
+int arm64_phys_bits(uint64_t ram, unsigned limit, unsigned *bits, struct error *err)
+	__attribute__((warn_unused_result));
+
 /* machine.c */
 int arm64_build(struct board *board, struct error *err) __attribute__((warn_unused_result));
 /* Guest-physical, of `cpus` redistributors; and of the ITS below them. */

@@ -31,6 +31,17 @@ static int refused(struct error *err, const char *what)
 	return error_set(err, -errno, "KVM refuses %s: %s", what, strerror(errno));
 }
 
+/* KVM_CREATE_VM's argument (Documentation/virt/kvm/api.rst, 4.2): the size of the guest-physical address space. */
+static int vm_type(struct board *board, const struct kvm *kvm, unsigned long *type, struct error *err)
+{
+	unsigned bits;
+	int r = arm64_phys_bits(board->config.ram, (unsigned)kvm_check(kvm, KVM_CAP_ARM_VM_IPA_SIZE), &bits, err);
+
+	if (r == 0)
+		*type = KVM_VM_TYPE_ARM_IPA_SIZE(bits);
+	return r;
+}
+
 static int make_chips(struct board *board, struct kvm *kvm, struct error *err)
 {
 	/* KVM_IRQ_LINE's numbers: the kind in the upper byte, then the INTID. */
@@ -111,6 +122,7 @@ static int enter(struct board *board, struct kvm *kvm, struct error *err)
 
 const struct arch_kvm arm64_kvm = {
 	.needs = needs,
+	.vm_type = vm_type,
 	.make_chips = make_chips,
 	.make_vcpu = make_vcpu,
 	.reset = reset,
