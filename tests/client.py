@@ -169,6 +169,9 @@ class Machine:
     def pci(self):
         return json.loads(self.command("pci"))
 
+    def windows(self):
+        return json.loads(self.command("windows"))
+
     def counters(self):
         return json.loads(self.command("counters"))
 

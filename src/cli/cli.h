@@ -40,6 +40,12 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 		OPTION_STRING, 'f', "firmware", "FILE", "a ROM to start by, such as SeaBIOS, instead of a kernel",     \
 			&(m)->guest.firmware                                                                           \
 	}
+#define OPTION_DEBUGCON(m)                                                                                             \
+	{                                                                                                              \
+		OPTION_STRING, 0, "debugcon", "WHERE",                                                                 \
+			"a debug console at port 0xe9, whose bytes go to stderr or file:PATH", &(m)->debugcon          \
+	}
+
 #define OPTION_EXIT_PORT(m)                                                                                            \
 	{                                                                                                              \
 		OPTION_FLAG, 0, "exit-port", NULL, "the guest ends with a status of its own, written to port 0xf4",    \
@@ -65,7 +71,8 @@ int dry_run_json(const struct machine *machine, FILE *out); /* 0 or -EILSEQ (tex
 struct json_t *machine_bus_json(const struct machine *machine);
 struct json_t *machine_devices_json(const struct machine *machine);
 struct json_t *machine_pci_json(const struct machine *machine);
-const char *space_name(enum space space); /* "pio", "mmio" */
+struct json_t *machine_windows_json(const struct machine *machine); /* where PCI's BARs may be */
+const char *space_name(enum space space);                           /* "pio", "mmio" */
 
 /* After the run: all exits to user space and who they went to, as JSON. 0, -ENOMEM or -EIO. */
 int stats_write(const struct machine *machine, FILE *out);

@@ -317,6 +317,7 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 		OPTION_PLACE(&d->place),
 		OPTION_FIRMWARE(m),
 		OPTION_EXIT_PORT(m),
+		OPTION_DEBUGCON(m),
 		OPTION_FLASH(m),
 		OPTIONS_PCI_TEST(m),
 		OPTIONS_DEVICES(&d->devices),

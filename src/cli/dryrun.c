@@ -116,6 +116,21 @@ static void print_kernel(const struct guest_config *guest, const struct board_in
 	fprintf(out, "command line  %s\n", info->cmdline);
 }
 
+/* Where BARs may be; no more than a name and a place each. */
+static void print_windows(const struct pci_windows *w, FILE *out)
+{
+	const struct {
+		const char *name;
+		struct pci_window window;
+	} all[] = { { "I/O", w->io }, { "32-bit memory", w->mem32 }, { "64-bit memory", w->mem64 } };
+
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		if (all[i].window.size)
+			fprintf(out, "  %#14" PRIx64 " - %#14" PRIx64 "  BARs: %s\n", all[i].window.base,
+				all[i].window.base + all[i].window.size - 1, all[i].name);
+	}
+}
+
 void dry_run_text(const struct machine *m, FILE *out)
 {
 	const struct guest_config *guest = &m->config.guest;
@@ -142,6 +157,7 @@ void dry_run_text(const struct machine *m, FILE *out)
 	}
 	if (info.pci) {
 		fprintf(out, "\nPCI\n");
+		print_windows(&info.pci->windows, out);
 		for (unsigned i = 0; i < PCI_SLOTS * PCI_FUNCTIONS; i++) {
 			const struct pci_function *fn = info.pci->functions[i];
 
@@ -226,6 +242,27 @@ json_t *machine_pci_json(const struct machine *m)
 	return array;
 }
 
+static void add_window(json_t *object, const char *name, const struct pci_window *window)
+{
+	if (window->size)
+		json_object_set_new(object, name,
+			json_pack("{s:I, s:I}", "base", (json_int_t)window->base, "size", (json_int_t)window->size));
+}
+
+json_t *machine_windows_json(const struct machine *m)
+{
+	json_t *object = json_object();
+	struct board_info info;
+
+	m->config.arch->info(m->board, &info);
+	if (info.pci) {
+		add_window(object, "io", &info.pci->windows.io);
+		add_window(object, "mem32", &info.pci->windows.mem32);
+		add_window(object, "mem64", &info.pci->windows.mem64);
+	}
+	return object;
+}
+
 json_t *machine_bus_json(const struct machine *m)
 {
 	json_t *bus = json_object();
@@ -291,12 +328,12 @@ int dry_run_json(const struct machine *m, FILE *out)
 
 	m->config.arch->info(m->board, &info);
 	backing_text(&m->config.backing, backing, sizeof(backing));
-	root = json_pack("{s:s?, s:s, s:I, s:I, s:s, s:o, s:o?, s:o?, s:s?, s:s, s:o, s:o, s:o, s:o}", "name",
+	root = json_pack("{s:s?, s:s, s:I, s:I, s:s, s:o, s:o?, s:o?, s:s?, s:s, s:o, s:o, s:o, s:o, s:o}", "name",
 		m->config.name, "arch", m->config.arch->name, "cpus", (json_int_t)guest->cpus, "ram",
 		(json_int_t)guest->ram, "ram_from", backing, "host_cpus", host_cpus_json(m), "kernel",
 		kernel_json(guest, &info), "firmware", firmware_json(guest, &info), "initrd", guest->initrd, "cmdline",
 		info.cmdline, "bus", machine_bus_json(m), "devices", machine_devices_json(m), "pci",
-		machine_pci_json(m), "virtio", virtio_json(guest));
+		machine_pci_json(m), "windows", machine_windows_json(m), "virtio", virtio_json(guest));
 	if (!root)
 		return -EILSEQ;
 	r = json_dumpf(root, out, JSON_INDENT(2)) || fputc('\n', out) == EOF ? -EIO : 0;

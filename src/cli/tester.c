@@ -430,6 +430,11 @@ static int cmd_pci(struct tester *t, unsigned argc, char **argv, struct error *e
 	return add_json(t, machine_pci_json(t->machine), err);
 }
 
+static int cmd_windows(struct tester *t, unsigned argc, char **argv, struct error *err)
+{
+	return add_json(t, machine_windows_json(t->machine), err);
+}
+
 static void count_region(struct region *region, void *array)
 {
 	struct region_count count = region_counts(region);
@@ -566,6 +571,7 @@ static const struct tester_command commands[] = {
 	{ "map", "", "JSON: the regions of both spaces", 0, 0, cmd_map },
 	{ "devices", "", "JSON: devices and their interrupts", 0, 0, cmd_devices },
 	{ "pci", "", "JSON: PCI functions", 0, 0, cmd_pci },
+	{ "windows", "", "JSON: where PCI's BARs may be", 0, 0, cmd_windows },
 	{ "counters", "", "JSON: accesses of each region, and unclaimed ones", 0, 0, cmd_counters },
 	{ "press", "power | sleep", "LISTENED: the user's button", 1, 1, cmd_press },
 	{ "link", "NAME [up | down]", "UP: a network device's cable, pulled or plugged in", 1, 2, cmd_link },

@@ -78,6 +78,11 @@ def test_the_json_is_json_and_says_the_same():
     uart = [r for r in machine["bus"]["pio"] if r["base"] == 0x3F8]
     assert uart and uart[0]["device"] == "serial0"
     assert any(f["address"] == "0000:00:00.0" for f in machine["pci"])
+    windows = machine["windows"]
+    assert windows["io"] == {"base": 0x6200, "size": 0x10000 - 0x6200}
+    # Of 64 bits, where this host's CPU has so many.
+    assert windows["mem32"]["base"] == 0xD2000000 and ("mem64" not in windows or windows["mem64"]["base"] >= 6 << 30)
+    assert "BARs: 32-bit memory" in dry("-k", GOOD).stdout
 
 
 def cmdline(*args):

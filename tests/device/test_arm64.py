@@ -77,6 +77,18 @@ def test_devices_of_a_pc_are_not_there():
         assert m.read("pio", 0x3F8, 1) == 0xFF
 
 
+def test_the_map_is_whole():
+    with arm64("-c", "3", "--debugcon", "stderr") as m:
+        places = {region["name"]: (region["base"], region["size"], region["kind"]) for region in m.map()["mmio"]}
+        assert places["gic distributor"] == (0x3FFF0000, 0x10000, "kernel")
+        assert places["gic cpus"] == (0x3FF90000, 0x60000, "kernel")
+        assert places["gic its"] == (0x3FF70000, 0x20000, "kernel")
+        # What is told of windows is where BARs are placed.
+        assert m.windows()["io"] == {"base": 0x6200, "size": 0x9E00} and "mem64" not in m.windows()
+        assert m.windows()["mem32"] == {"base": 0x50000000, "size": 0x30000000}
+        assert m.write("mmio", 0x01033000, 1, ord("!")) == 1
+
+
 def test_virtio_on_mmio():
     with arm64("--rng=transport=mmio", "--rng=transport=mmio-legacy") as m:
         for number, version in enumerate((2, 1)):

@@ -38,7 +38,7 @@ def refused(machine, line):
 def test_each_command_is_helped():
     with Machine(TRAPLINE) as m:
         names = m.command("help").split()
-        assert {"read", "write", "mem", "clock", "irq", "msi", "map", "pci", "reset", "counters", "quit"} <= set(names)
+        assert {"read", "write", "mem", "clock", "irq", "msi", "map", "pci", "windows", "reset", "counters", "quit"} <= set(names)
         for name in names:
             assert m.command(f"help {name}").startswith(name), name
 

@@ -66,11 +66,14 @@ static int add_ports(struct board *board, struct error *err)
 /* One line a device; `at` in the order in which the type declares its regions. */
 static int build_own(struct board *board, struct error *err)
 {
-	const uint64_t gic = arm64_its(board->config.cpus);
+	/* Redistributors, or a GICv2's CPU interface, which lies where the first of them would. */
+	const uint64_t its = arm64_its(board->config.cpus), redist = arm64_redist(board->config.cpus);
 	const struct held_place chips[] = {
-		{ "gic", SPACE_MMIO, gic, LAYOUT_GIC_DIST + LAYOUT_GIC_DIST_SIZE - gic },
+		{ "gic its", SPACE_MMIO, its, LAYOUT_ITS_SIZE },
+		{ "gic cpus", SPACE_MMIO, redist, LAYOUT_GIC_DIST - redist },
+		{ "gic distributor", SPACE_MMIO, LAYOUT_GIC_DIST, LAYOUT_GIC_DIST_SIZE },
 	};
-	const struct held_config held_config = { .places = chips, .n = 1 };
+	const struct held_config held_config = { .places = chips, .n = sizeof(chips) / sizeof(chips[0]) };
 	const struct pci_host_config host_config = {
 		.windows = {
 			.io = { PCI_IO, PCI_IO_SIZE },
