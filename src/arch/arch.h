@@ -42,6 +42,11 @@ struct guest_virtio {
 	const char *option;          /* "--disk a.img": what asked for it, for messages */
 };
 
+/* What only Arm machines can be asked for. All zeros: nothing was. */
+struct guest_arm {
+	const char *kaslr_seed; /* a number, by which a kernel chooses its place; NULL: a random one at each start */
+};
+
 /* What the user asked for. Strings are the caller's and outlive the machine. */
 struct guest_config {
 	const char *kernel;   /* path; NULL: none, with firmware, or in a machine that no vCPU enters */
@@ -54,8 +59,9 @@ struct guest_config {
 	const char *root_needs;  /* with those: a text that a kernel which can mount it by itself has in it */
 	const char *root_note;   /* for the user, where it has not, and there is no initrd */
 	enum kernel_cache_use kernel_cache; /* of kernels that are unpacked on the host */
-	const char *boot;      /* the way to start the kernel, by the name that arch.check() knows; NULL: the best */
-	const char *irqchip;   /* the interrupt controller, by the name that arch.check() knows; NULL: the best */
+	const char *boot;    /* the way to start the kernel, by the name that arch.check() knows; NULL: the best */
+	const char *irqchip; /* the interrupt controller, by the name that arch.check() knows; NULL: the best */
+	struct guest_arm arm;
 	uint64_t ram;          /* bytes */
 	struct memory *memory; /* backs all of it; NULL: anonymous memory is made */
 	bool ram_used;         /* that memory is not all zeros at the start */
@@ -137,6 +143,9 @@ struct arch {
 };
 
 extern const struct arch arch_x86_64, arch_arm64;
+
+/* The name of the first option among these that was given, or NULL: for machines that have none of them. */
+const char *guest_arm_given(const struct guest_arm *arm);
 
 /* All of them, NULL-ended. Any architecture's machine is built on any host; only the host's own runs. */
 extern const struct arch *const archs[];

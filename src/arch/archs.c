@@ -6,6 +6,22 @@
 
 const struct arch *const archs[] = { &arch_x86_64, &arch_arm64, NULL };
 
+const char *guest_arm_given(const struct guest_arm *arm)
+{
+	const struct {
+		const char *name;
+		bool given;
+	} options[] = {
+		{ "kaslr-seed", arm->kaslr_seed },
+	};
+
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+		if (options[i].given)
+			return options[i].name;
+	}
+	return NULL;
+}
+
 const struct arch *arch_host(void)
 {
 	for (const struct arch *const *arch = archs; *arch; arch++) {

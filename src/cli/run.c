@@ -55,6 +55,13 @@ static int take_kernel(struct machine_config *m, int n, char **argv, struct erro
 	return STATUS_OK;
 }
 
+/* Of Arm machines only: struct guest_arm. */
+#define OPTIONS_ARM(a)                                                                                                 \
+	{                                                                                                              \
+		OPTION_STRING, 0, "kaslr-seed", "N", "arm64: the kernel's place follows from it; default: random",     \
+			&(a)->kaslr_seed                                                                               \
+	}
+
 /* What tells of the machine and of the run. */
 #define OPTIONS_LOOK(m, o)                                                                                             \
 	{ OPTION_GROUP, 0, "To look inside:", NULL, NULL, NULL },                                                      \
@@ -92,6 +99,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 			"unpack the kernel anew, and do not keep it for the next run", &o->no_kernel_cache },
 		{ OPTION_STRING, 0, "irqchip", "KIND",
 			"arm64: auto (default: the best that KVM has), gicv2, gicv3, gicv3-its", &m->guest.irqchip },
+		OPTIONS_ARM(&m->guest.arm),
 		OPTION_MEM(m),
 		OPTION_CPUS(m),
 		{ OPTION_STRING, 0, "name", "NAME", "the guest's name, in messages", &m->name },

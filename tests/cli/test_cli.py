@@ -345,6 +345,12 @@ def test_a_shutdown_timeout_is_a_number_of_seconds():
     refuse(dry("-k", GOOD, "--shutdown-timeout", "99999999999"), USAGE, "--shutdown-timeout", "too large")
 
 
+def test_what_only_arm_machines_have():
+    for option in (("--kaslr-seed", "1"),):
+        refuse(dry("-k", GOOD, *option), USAGE, option[0], "only an arm64 machine has it")
+    refuse(dry("-k", GOOD, "--irqchip", "gicv3"), USAGE, "--irqchip gicv3")
+
+
 def test_cpus_zero_or_too_many():
     for count in ["0", "100000", "-1", "two", "99999999999999"]:
         refuse(dry("-k", GOOD, "-c", count), USAGE, "-c")

@@ -475,6 +475,61 @@ static void test_phys_bits(void **state)
 	}
 }
 
+/* The device tree after a start, which may have other seeds than after the one before. */
+static uint64_t seed_of(struct bed *bed, int *rng_len)
+{
+	struct error err = { 0 };
+	uint64_t seed;
+	int chosen;
+
+	if (arch_arm64.load(bed->board, &err))
+		fail_msg("%s", err.text);
+	take_tree(bed, GIC_V3);
+	chosen = fdt_path_offset(bed->tree, "/chosen");
+	seed = cells(property(bed->tree, chosen, "kaslr-seed", 8));
+	*rng_len = 0;
+	(void)fdt_getprop(bed->tree, chosen, "rng-seed", rng_len);
+	/* Asked for again, without a start between: the same. */
+	take_tree(bed, GIC_V3);
+	assert_true(cells(property(bed->tree, fdt_path_offset(bed->tree, "/chosen"), "kaslr-seed", 8)) == seed);
+	return seed;
+}
+
+static void test_kaslr_seed(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t seed;
+	} good[] = { { "0", 0 }, { "42", 42 }, { "0xFEDCBA9876543210", 0xfedcba9876543210 },
+		{ "18446744073709551615", UINT64_MAX } };
+	static const char *const bad[] = { "", "-1", "+1", " 1", "0x", "12a", "0xg", "18446744073709551616" };
+	struct guest_config config = plain(1, 64 * MIB);
+	struct error err = { 0 };
+	struct bed *bed;
+	uint64_t seed;
+	int len;
+
+	config.kernel = NULL;
+	bed = bed_new(&config);
+	seed = seed_of(bed, &len);
+	assert_int_equal(len, 56);
+	assert_true(seed_of(bed, &len) != seed);
+	bed_free(bed);
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		config.arm.kaslr_seed = good[i].text;
+		bed = bed_new(&config);
+		for (unsigned start = 0; start < 2; start++)
+			assert_true(seed_of(bed, &len) == good[i].seed && len < 0);
+		bed_free(bed);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		config.arm.kaslr_seed = bad[i];
+		assert_true(arch_arm64.check(&config, &err) < 0);
+		assert_int_equal(err.status, STATUS_USAGE);
+		assert_non_null(strstr(err.text, "--kaslr-seed '"));
+	}
+}
+
 static void test_irqchips(void **state)
 {
 	static const struct {
@@ -513,6 +568,7 @@ int main(void)
 		cmocka_unit_test(test_initrd_room),
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_phys_bits),
+		cmocka_unit_test(test_kaslr_seed),
 		cmocka_unit_test(test_irqchips),
 	};
 

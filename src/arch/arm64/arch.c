@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "arch/arm64/board.h"
 #include "arch/cmdline.h"
@@ -104,7 +105,7 @@ static int check(const struct guest_config *config, struct error *err)
 	if (config->pci_test_functions > PCI_FUNCTIONS)
 		return error_set(err, -ERANGE, "--pci-test-functions %u: a PCI device has 1 to %d",
 			config->pci_test_functions, PCI_FUNCTIONS);
-	if (check_irqchip(config, err))
+	if (check_irqchip(config, err) || arm64_check_options(config, err))
 		return -EINVAL;
 	err->status = 0;
 	return 0;
@@ -187,11 +188,30 @@ static bool is_rootless(struct board *board)
 	return needs && !arm64_boot_holds(&board->boot, &board->vm->mem, &board->places, needs);
 }
 
+/* A run that is to be repeated gets no rng-seed: what is known is no randomness. */
+static int draw_seeds(struct board *board, struct error *err)
+{
+	uint8_t bytes[sizeof(board->kaslr_seed) + sizeof(board->rng_seed)];
+
+	board->random = false;
+	if (board->config.arm.kaslr_seed)
+		return arm64_kaslr_seed(&board->config, &board->kaslr_seed, err);
+	/* A guest without them makes do with less random numbers. */
+	if (getrandom(bytes, sizeof(bytes), GRND_NONBLOCK) != (ssize_t)sizeof(bytes))
+		return 0;
+	board->random = true;
+	memcpy(&board->kaslr_seed, bytes, sizeof(board->kaslr_seed));
+	memcpy(board->rng_seed, bytes + sizeof(board->kaslr_seed), sizeof(board->rng_seed));
+	return 0;
+}
+
 /* The device tree says what interrupt controller there is, so it is written when KVM has told: by enter(). */
 static int load(struct board *board, struct error *err)
 {
 	int r = arm64_boot_place(&board->boot, board->config.ram, &board->places, err);
 
+	if (r == 0)
+		r = draw_seeds(board, err);
 	if (r == 0 && board->config.kernel)
 		r = arm64_boot_load(&board->boot, &board->vm->mem, &board->places, err);
 	if (r == 0 && board->config.kernel && !board->loaded)

@@ -22,6 +22,10 @@ struct board {
 	struct pci_bus *pci;
 	char cmdline[BOARD_CMDLINE_SIZE];
 
+	uint64_t kaslr_seed; /* of this start */
+	uint8_t rng_seed[56];
+	bool random; /* both are random; else the first is the user's, and there is no second */
+
 	struct boot boot;
 	struct boot_places places;
 	bool rootless; /* see struct board_info */
@@ -37,6 +41,11 @@ struct board {
  * 40), for so many bytes of RAM: into *bits, 0 for what a VM has that asks for nothing. 0, or -ERANGE with a line in `err`.
  */
 int arm64_phys_bits(uint64_t ram, unsigned limit, unsigned *bits, struct error *err)
+	__attribute__((warn_unused_result));
+
+/* options.c: 0, or -errno with a line in `err`; *seed is set where one is given. */
+int arm64_check_options(const struct guest_config *config, struct error *err) __attribute__((warn_unused_result));
+int arm64_kaslr_seed(const struct guest_config *config, uint64_t *seed, struct error *err)
 	__attribute__((warn_unused_result));
 
 /* machine.c */

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "arch/arm64/board.h"
 #include "arch/pci_node.h"
@@ -40,7 +39,6 @@ static const struct dt_platform platform = {
 
 static void write_chosen(struct dt *dt, const struct board *board)
 {
-	uint8_t seed[64];
 	char path[64];
 
 	dt_begin(dt, "chosen");
@@ -51,11 +49,10 @@ static void write_chosen(struct dt *dt, const struct board *board)
 		dt_u64(dt, "linux,initrd-start", board->places.initrd);
 		dt_u64(dt, "linux,initrd-end", board->places.initrd + board->places.initrd_size);
 	}
-	/* A guest without them makes do with less random numbers. */
-	if (getrandom(seed, sizeof(seed), GRND_NONBLOCK) == (ssize_t)sizeof(seed)) {
-		dt_bytes(dt, "kaslr-seed", seed, 8);
-		dt_bytes(dt, "rng-seed", seed + 8, sizeof(seed) - 8);
-	}
+	if (board->random || board->config.arm.kaslr_seed)
+		dt_u64(dt, "kaslr-seed", board->kaslr_seed);
+	if (board->random)
+		dt_bytes(dt, "rng-seed", board->rng_seed, sizeof(board->rng_seed));
 	dt_end(dt);
 }
 

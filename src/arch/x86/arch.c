@@ -74,6 +74,7 @@ static int unknown_way(const char *name, struct error *err)
 
 static int check(const struct guest_config *config, struct error *err)
 {
+	const char *foreign = guest_arm_given(&config->arm);
 	uint64_t limit = 1ULL << board_phys_bits();
 
 	err->status = STATUS_USAGE;
@@ -95,6 +96,8 @@ static int check(const struct guest_config *config, struct error *err)
 	if (config->irqchip && strcmp(config->irqchip, "auto") != 0)
 		return error_set(
 			err, -EINVAL, "--irqchip %.100s: an x86 machine has a PC's, and no other", config->irqchip);
+	if (foreign)
+		return error_set(err, -EINVAL, "--%s: only an arm64 machine has it", foreign);
 	if (config->flash && !config->firmware)
 		return error_set(err, -EINVAL, "--flash goes with --firmware");
 	if (config->pci_test_functions > PCI_FUNCTIONS)

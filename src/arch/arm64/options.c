@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* options.c - what the user may ask of an Arm machine's processors: checked as far as no KVM is needed for that. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "arch/arm64/board.h"
+
+/* strtoull() would take a sign, and spaces. */
+static bool number(const char *text, uint64_t *value)
+{
+	char *end;
+
+	errno = 0;
+	*value = strtoull(text, &end, text[0] == '0' && (text[1] | 0x20) == 'x' ? 16 : 10);
+	return isdigit((unsigned char)text[0]) && isxdigit((unsigned char)end[-1]) && !*end && !errno;
+}
+
+int arm64_kaslr_seed(const struct guest_config *config, uint64_t *seed, struct error *err)
+{
+	const char *text = config->arm.kaslr_seed;
+
+	if (!text || number(text, seed))
+		return 0;
+	return error_set(err, -EINVAL, "--kaslr-seed '%.100s': not a number of 64 bits, decimal or with 0x", text);
+}
+
+int arm64_check_options(const struct guest_config *config, struct error *err)
+{
+	uint64_t seed;
+
+	return arm64_kaslr_seed(config, &seed, err);
+}
