@@ -22,10 +22,12 @@ static const struct binding {
 	const char *type, *node, *compatible;
 	bool dma;           /* it reads and writes memory, and caches are no matter */
 	bool primecell;     /* it has an APB clock */
+	bool gpio;          /* others name its pins: number, and 0 for one that is active when high */
 	uint32_t frequency; /* of its input clock, in Hz; 0: not told */
 } bindings[] = {
 	{ "serial", "serial", "ns16550a/", .frequency = 1843200 },
 	{ "pl031", "rtc", "arm,pl031/arm,primecell/", .primecell = true },
+	{ "pl061", "gpio", "arm,pl061/arm,primecell/", .primecell = true, .gpio = true },
 	{ "mc146818", "rtc", "motorola,mc146818/" },
 	{ "virtio-mmio", "virtio", "virtio,mmio/", .dma = true },
 	{ "pvpanic", "pvpanic", "qemu,pvpanic-mmio/" },
@@ -207,6 +209,11 @@ static void describe(
 	if (binding->primecell) {
 		dt_u32(dt, "clocks", platform->clock_phandle);
 		dt_string(dt, "clock-names", "apb_pclk");
+	}
+	if (binding->gpio) {
+		dt_flag(dt, "gpio-controller");
+		dt_u32(dt, "#gpio-cells", 2);
+		dt_u32(dt, "phandle", platform->gpio_phandle);
 	}
 	dt_end(dt);
 }

@@ -31,6 +31,7 @@ struct dt {
 struct dt_platform {
 	uint64_t ports;         /* where in memory the port space begins, for devices that are in it */
 	uint32_t clock_phandle; /* a fixed clock, for PrimeCells, which must name one */
+	uint32_t gpio_phandle;  /* what the GPIO chip is to be called, for who names its pins */
 	unsigned irq_cells;     /* of an interrupt specifier: DT_MAX_IRQ_CELLS at most */
 	void (*irq)(unsigned line, enum irq_trigger trigger, uint32_t *cells);
 };

@@ -9,7 +9,7 @@ import tap  # noqa: E402
 from client import Machine  # noqa: E402
 
 TRAPLINE = os.path.abspath(sys.argv[1])
-UART, RTC, ECAM, VIRTIO = 0x01000000, 0x01010000, 0x40000000, 0x03000000
+UART, RTC, GPIO, ECAM, VIRTIO = 0x01000000, 0x01010000, 0x01034000, 0x40000000, 0x03000000
 
 
 def arm64(*options):
@@ -46,6 +46,24 @@ def test_the_clock_is_a_pl031():
         assert not m.level(4)
         m.step(1)
         assert m.level(4)
+
+
+def test_the_power_button_is_a_pin():
+    with arm64() as m:
+        assert not m.press("power")
+        m.write("mmio", GPIO + 0x408, 4, 8)
+        m.write("mmio", GPIO + 0x410, 4, 8)
+        # It is down since then; the interrupt tells of edges.
+        assert not m.level(5)
+        assert m.read("mmio", GPIO + 0x3FC, 4) == 8
+        m.step(1)
+        assert m.level(5)
+        assert m.read("mmio", GPIO + 0x3FC, 4) == 0
+        m.write("mmio", GPIO + 0x41C, 4, 8)
+        assert not m.level(5)
+        assert m.press("power")
+        assert m.level(5)
+        assert not m.press("sleep")
 
 
 def test_ports_are_behind_a_window():

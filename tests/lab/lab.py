@@ -32,7 +32,7 @@ DEFAULT_SECONDS = 15
 TAIL_LINES = 15
 
 # Drivers that tests ask for by modules="drivers".
-DRIVERS = ("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "virtio_balloon", "button", "evdev",
+DRIVERS = ("virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio_rng", "virtio_balloon", "button", "evdev", "gpio_keys",
            "psmouse", "pvpanic", "pvpanic_mmio", "nvram", "uio_pci_generic", "9p", "9pnet_virtio", "virtiofs",
            "vmw_vsock_virtio_transport", "virtio_scsi", "sd_mod")
 

@@ -120,6 +120,7 @@ static void test_tree_agrees(void **state)
 	check_node(bed, "serial0", "/serial@1000000", "ns16550a");
 	check_node(bed, "serial3", "/serial@1003000", "ns16550a");
 	check_node(bed, "rtc", "/rtc@1010000", "arm,pl031");
+	check_node(bed, "gpio", "/gpio@1034000", "arm,pl061");
 	check_node(bed, "pvpanic", "/pvpanic@1030000", "qemu,pvpanic-mmio");
 	check_node(bed, "rng0", "/virtio@3000000", "virtio,mmio");
 	assert_string_equal(
@@ -132,6 +133,25 @@ static void test_tree_agrees(void **state)
 	assert_true(fdt_path_offset(bed->tree, "/interrupt-controller@3fff0000/msi-controller@3ff70000") > 0);
 	assert_true(fdt_path_offset(bed->tree, "/cpus/cpu@2") > 0);
 	assert_true(fdt_path_offset(bed->tree, "/cpus/cpu@3") < 0);
+	bed_free(bed);
+}
+
+/* The key's pin is the chip's. */
+static void test_keys(void **state)
+{
+	struct guest_config config = plain(1, 64 * MIB);
+	struct bed *bed = bed_new(&config);
+	int gpio, key;
+	const fdt32_t *at;
+
+	take_tree(bed, GIC_V3);
+	gpio = fdt_path_offset(bed->tree, "/gpio@1034000");
+	key = fdt_path_offset(bed->tree, "/gpio-keys/power");
+	assert_int_equal(fdt32_to_cpu(*property(bed->tree, key, "linux,code", 4)), 116);
+	at = property(bed->tree, key, "gpios", 12);
+	assert_int_equal(fdt32_to_cpu(at[0]), fdt_get_phandle(bed->tree, gpio));
+	assert_int_equal(fdt32_to_cpu(*property(bed->tree, gpio, "#gpio-cells", 4)), 2);
+	assert_int_equal(fdt32_to_cpu(at[1]), LAYOUT_PIN_POWER);
 	bed_free(bed);
 }
 
@@ -561,6 +581,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tree_agrees),
+		cmocka_unit_test(test_keys),
 		cmocka_unit_test(test_moved),
 		cmocka_unit_test(test_dtc),
 		cmocka_unit_test(test_images),

@@ -8,6 +8,7 @@
 #include "dev/debugcon.h"
 #include "dev/held.h"
 #include "dev/pl031.h"
+#include "dev/pl061.h"
 #include "dev/report.h"
 #include "dev/serial.h"
 #include "pci/host.h"
@@ -22,11 +23,18 @@
 	}
 static const struct serial_config serials[] = { SERIAL(0), SERIAL(1), SERIAL(2), SERIAL(3) };
 
+static const struct pl061_config gpio_config = { .power = LAYOUT_PIN_POWER };
+
 static const struct place_line lines_taken[] = {
 	{ LAYOUT_LINE_PCI, "PCI", true },
 	{ LAYOUT_LINE_PCI + 1, "PCI", true },
 	{ LAYOUT_LINE_PCI + 2, "PCI", true },
 	{ LAYOUT_LINE_PCI + 3, "PCI", true },
+};
+
+static const struct place_window windows[] = {
+	{ "PCI's I/O window", SPACE_PIO, PCI_IO, PCI_IO_SIZE },
+	{ "PCI's 32-bit window", SPACE_MMIO, LAYOUT_PCI_MEM, LAYOUT_PCI_MEM_SIZE },
 };
 
 uint64_t arm64_redist(unsigned cpus)
@@ -82,10 +90,6 @@ static int build_own(struct board *board, struct error *err)
 		.buses = LAYOUT_ECAM_BUSES,
 		.gsi = { LAYOUT_LINE_PCI, LAYOUT_LINE_PCI + 1, LAYOUT_LINE_PCI + 2, LAYOUT_LINE_PCI + 3 },
 	};
-	const struct place_window windows[] = {
-		{ "PCI's I/O window", SPACE_PIO, PCI_IO, PCI_IO_SIZE },
-		{ "PCI's 32-bit window", SPACE_MMIO, LAYOUT_PCI_MEM, LAYOUT_PCI_MEM_SIZE },
-	};
 	const struct place_moves moves = {
 		.text = board->config.place,
 		.n = board->config.nr_place,
@@ -107,6 +111,7 @@ static int build_own(struct board *board, struct error *err)
 		{ "serial3", &serial_type, &serials[3], .at = { MMIO(LAYOUT_UART + 3 * LAYOUT_UART_STEP) },
 			.irqs = { LAYOUT_LINE_UART + 3 } },
 		{ "rtc", &pl031_type, NULL, .at = { MMIO(LAYOUT_RTC) }, .irqs = { LAYOUT_LINE_RTC } },
+		{ "gpio", &pl061_type, &gpio_config, .at = { MMIO(LAYOUT_GPIO) }, .irqs = { LAYOUT_LINE_GPIO } },
 		{ "pvpanic", &pvpanic_type, NULL, .at = { MMIO(LAYOUT_PVPANIC) } },
 		{ "report", &report_type, &report_config, .at = { MMIO(LAYOUT_REPORT), MMIO(LAYOUT_READY) } },
 		{ "pci", &pci_host_type, &host_config, .at = { MMIO(LAYOUT_ECAM) } },

@@ -11,8 +11,11 @@
 #define PHANDLE_GIC   1
 #define PHANDLE_MSI   2
 #define PHANDLE_CLOCK 3
+#define PHANDLE_GPIO  4
 
 #define APB_HZ 24000000
+
+#define KEY_POWER 116 /* linux/input-event-codes.h */
 
 /* Documentation/devicetree/bindings/interrupt-controller/arm,gic-v3.yaml: kind, number, flags. */
 enum { SPI, PPI };
@@ -33,6 +36,7 @@ static void interrupt(unsigned line, enum irq_trigger trigger, uint32_t *cells)
 static const struct dt_platform platform = {
 	.ports = LAYOUT_PORTS,
 	.clock_phandle = PHANDLE_CLOCK,
+	.gpio_phandle = PHANDLE_GPIO,
 	.irq_cells = 3,
 	.irq = interrupt,
 };
@@ -149,6 +153,19 @@ static void write_clock(struct dt *dt)
 	dt_end(dt);
 }
 
+/* Documentation/devicetree/bindings/input/gpio-keys.yaml */
+static void write_keys(struct dt *dt)
+{
+	dt_begin(dt, "gpio-keys");
+	dt_string(dt, "compatible", "gpio-keys");
+	dt_begin(dt, "power");
+	dt_string(dt, "label", "Power Button");
+	dt_u32(dt, "linux,code", KEY_POWER);
+	dt_cells(dt, "gpios", (uint32_t[]){ PHANDLE_GPIO, LAYOUT_PIN_POWER, 0 }, 3);
+	dt_end(dt);
+	dt_end(dt);
+}
+
 static int write_tree(const struct board *board, struct dt *dt, size_t *length, struct error *err)
 {
 	const struct device *host = vm_device(board->vm, "pci");
@@ -172,6 +189,7 @@ static int write_tree(const struct board *board, struct dt *dt, size_t *length, 
 	write_gic(dt, board);
 	write_timer(dt, board);
 	write_clock(dt);
+	write_keys(dt);
 	dt_devices(dt, board->vm, &platform);
 	pci_node_write(dt, &pci, &platform);
 	return dt_finish(dt, length, err);
