@@ -101,6 +101,7 @@ struct board_info {
 /* What needs KVM, and with it the architecture's own CPU. */
 struct arch_kvm {
 	const struct kvm_need *needs;
+	bool no_ports; /* its CPUs have no instructions for them: the port space is reached by an alias in memory */
 	/* What KVM_CREATE_VM is to be asked for. 0 or -errno; NULL: 0, the usual kind. */
 	int (*vm_type)(struct board *board, const struct kvm *kvm, unsigned long *type, struct error *err);
 	int (*make_chips)(struct board *board, struct kvm *kvm, struct error *err); /* before vCPUs, after memory */

@@ -6,8 +6,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define ACCESS_MAX  8 /* bytes of one access */
-#define ALIAS_DEPTH 4 /* regions on the way to an answer; what lies deeper, or in a circle, is unclaimed */
+#define ACCESS_MAX 8 /* bytes of one access */
 
 _Static_assert(sizeof(struct entry) == 64, "an entry fills a cache line");
 

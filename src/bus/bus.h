@@ -59,7 +59,10 @@ struct doorbell {
 	/* the bus's own */
 	struct region *region;
 	struct doorbell *next;
-	bool assigned; /* the listener has it in the kernel; if not, the handler serves */
+	/* The listener has it in the kernel, for writes that begin at this place; if not, the handler serves. */
+	bool assigned;
+	enum space space;
+	uint64_t addr;
 };
 
 /*
@@ -144,6 +147,12 @@ struct bus_listener {
 	void (*doorbell_del)(struct bus_listener *, struct region *, struct doorbell *);
 	int (*coalesce_add)(struct bus_listener *, struct region *);
 	void (*coalesce_del)(struct bus_listener *, struct region *);
+	/*
+	 * Bit set: a space in which no access of the guest's begins, such as ports where its CPU has no instructions for
+	 * them. Aliases lead there. A doorbell in such a space is added at the place of the first alias that leads to it, and
+	 * follows both; posted writes are not asked for. Constant while it listens.
+	 */
+	unsigned hidden;
 };
 
 struct bus;

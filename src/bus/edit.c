@@ -27,16 +27,101 @@ void bus_edit_unlock(struct bus *bus)
 	pthread_mutex_unlock(&bus->edit_lock);
 }
 
+/* Whether the guest's accesses to a space begin elsewhere, and aliases lead there. */
+static bool is_hidden(const struct bus *bus, enum space space)
+{
+	return bus->listener && bus->listener->hidden >> space & 1;
+}
+
+/*
+ * Where the guest writes to reach the `len` bytes at *addr of *space in this map, in which the alias `gone` counts no more. False:
+ * it does not get there.
+ */
+static bool find_way(const struct bus *bus, const struct map *map, const struct region *gone, unsigned len,
+	enum space *space, uint64_t *addr, unsigned depth)
+{
+	const struct region *alias;
+
+	if (!is_hidden(bus, *space))
+		return true;
+	for (uint32_t i = 0; depth && (alias = map_next(map, &i));) {
+		const struct entry *e = &map->entries[i];
+		uint64_t offset = *addr - alias->target_base, at = e->base + offset;
+		enum space from = (enum space)e->space;
+
+		if (e->kind != REGION_ALIAS || alias == gone || alias->target_space != *space || offset > e->extent ||
+			len - 1 > e->extent - offset || !find_way(bus, map, gone, len, &from, &at, depth - 1))
+			continue;
+		*space = from;
+		*addr = at;
+		return true;
+	}
+	return false;
+}
+
+static void bell_leave(struct bus *bus, struct region *region, struct doorbell *bell)
+{
+	if (bell->assigned)
+		bus->listener->doorbell_del(bus->listener, region, bell);
+	bell->assigned = false;
+}
+
+/* `space` and `base` are the region's in that map. */
+static bool bell_place(const struct bus *bus, const struct map *map, const struct region *gone,
+	const struct region *region, const struct doorbell *bell, enum space *space, uint64_t *addr)
+{
+	*space = region->space;
+	*addr = region->base + bell->offset;
+	return find_way(bus, map, gone, bell->len ? bell->len : 1, space, addr, ALIAS_DEPTH - 1);
+}
+
+/* A region that the map shows. */
+static void bell_enter(struct bus *bus, struct region *region, struct doorbell *bell)
+{
+	if (!bell->assigned && bell_place(bus, bus->map, NULL, region, bell, &bell->space, &bell->addr))
+		bell->assigned = !bus->listener->doorbell_add(bus->listener, region, bell);
+}
+
+/*
+ * Before aliases change: doorbells that the guest will reach elsewhere, or no more, are let go of. Of regions that change
+ * themselves, that is done already.
+ */
+static void aliased_leave(struct bus *bus, const struct map *next, const struct region *gone)
+{
+	struct region *region;
+	enum space space;
+	uint64_t addr;
+
+	for (uint32_t i = 0; (region = map_next(bus->map, &i));) {
+		if (!is_hidden(bus, region->space))
+			continue;
+		for (struct doorbell *bell = region->doorbells; bell; bell = bell->next) {
+			if (!bell_place(bus, next, gone, region, bell, &space, &addr) || space != bell->space ||
+				addr != bell->addr)
+				bell_leave(bus, region, bell);
+		}
+	}
+}
+
+/* Afterwards. */
+static void aliased_enter(struct bus *bus)
+{
+	struct region *region;
+
+	for (uint32_t i = 0; (region = map_next(bus->map, &i));) {
+		for (struct doorbell *bell = region->doorbells; bell && is_hidden(bus, region->space);
+			bell = bell->next)
+			bell_enter(bus, region, bell);
+	}
+}
+
 /* Before a region leaves its place: what the listener did for it there is undone. */
 static void listener_leave(struct bus *bus, struct region *region)
 {
 	struct bus_listener *listener = bus->listener;
 
-	for (struct doorbell *bell = region->doorbells; bell; bell = bell->next) {
-		if (bell->assigned)
-			listener->doorbell_del(listener, region, bell);
-		bell->assigned = false;
-	}
+	for (struct doorbell *bell = region->doorbells; bell; bell = bell->next)
+		bell_leave(bus, region, bell);
 	if (region->coalesced)
 		listener->coalesce_del(listener, region);
 	if (region->slotted)
@@ -67,15 +152,17 @@ static void listener_enter(struct bus *bus, struct region *region)
 
 	if (!listener)
 		return;
-	if (region->coalesce && (region->kind == REGION_TRAP || region->kind == REGION_ROM))
+	if (region->coalesce && (region->kind == REGION_TRAP || region->kind == REGION_ROM) &&
+		!is_hidden(bus, region->space))
 		region->coalesced = !listener->coalesce_add(listener, region);
 	for (struct doorbell *bell = region->doorbells; bell; bell = bell->next)
-		bell->assigned = !listener->doorbell_add(listener, region, bell);
+		bell_enter(bus, region, bell);
 }
 
 struct batch {
 	struct change *changes;
 	unsigned n, effective, live; /* once judged, those that end live come first, in order */
+	bool aliases;                /* some of the effective are */
 	struct region *mine, *other; /* whom a failure is about */
 };
 
@@ -132,6 +219,7 @@ static int batch_judge(struct bus *bus, struct batch *batch)
 		batch->live += c->live;
 		c->effective = c->live != r->live || e->kind != r->kind || e->base != r->base || e->space != r->space;
 		batch->effective += c->effective;
+		batch->aliases |= c->effective && e->kind == REGION_ALIAS && bus->listener && bus->listener->hidden;
 	}
 	map_sort(batch->changes, batch->n);
 	return 0;
@@ -195,6 +283,8 @@ static void commit(struct bus *bus, const struct batch *batch, struct map *map)
 		if (c->effective)
 			listener_leave(bus, c->entry.region);
 	}
+	if (batch->aliases)
+		aliased_leave(bus, map, NULL);
 	rcu_publish(&bus->map, map);
 	for (c = batch->changes; c < end; c++) {
 		struct region *region = c->entry.region;
@@ -219,6 +309,8 @@ static void commit(struct bus *bus, const struct batch *batch, struct map *map)
 		if (c->effective && c->live)
 			listener_enter(bus, c->entry.region);
 	}
+	if (batch->aliases)
+		aliased_enter(bus);
 }
 
 /* Undoes what a batch took, if it failed. */
@@ -272,7 +364,11 @@ void bus_remove(struct bus *bus, struct region *region)
 	bus_edit_lock(bus);
 	if (region->live) {
 		listener_leave(bus, region);
+		if (region->kind == REGION_ALIAS)
+			aliased_leave(bus, bus->map, region);
 		bus_make_hole(bus, bus->map, region);
+		if (region->kind == REGION_ALIAS)
+			aliased_enter(bus);
 	}
 	bus_edit_unlock(bus);
 }
@@ -353,8 +449,9 @@ int bus_arm(struct bus *bus, struct region *region, struct doorbell *bell)
 		bell->region = region;
 		bell->next = region->doorbells;
 		region->doorbells = bell;
-		bell->assigned =
-			bus->listener && region->live && !bus->listener->doorbell_add(bus->listener, region, bell);
+		bell->assigned = false;
+		if (bus->listener && region->live)
+			bell_enter(bus, region, bell);
 	}
 	bus_edit_unlock(bus);
 	return r;
@@ -369,10 +466,8 @@ void bus_disarm(struct bus *bus, struct doorbell *bell)
 		while (*link != bell)
 			link = &(*link)->next;
 		*link = bell->next;
-		if (bell->assigned)
-			bus->listener->doorbell_del(bus->listener, bell->region, bell);
+		bell_leave(bus, bell->region, bell);
 		bell->region = NULL;
-		bell->assigned = false;
 	}
 	bus_edit_unlock(bus);
 }

@@ -5,6 +5,8 @@
 
 #include "bus/map.h"
 
+#define ALIAS_DEPTH 4 /* regions on the way to an answer; what lies deeper, or in a circle, is unclaimed */
+
 struct bus {
 	struct map *map;  /* RCU */
 	uint64_t changes; /* atomic: see bus_changes() */

@@ -64,6 +64,7 @@ struct kvm {
 	/* Called once, on the boot CPU's thread, before it first enters the guest; NULL: nobody. Set before the run. */
 	void (*first_entry)(void *arg);
 	void *first_entry_arg;
+	bool no_ports; /* no vCPU has instructions for them, so accesses to them come by memory; set before kvm_create() */
 	struct bus_listener listener;
 	uint64_t slots[KVM_SLOTS / 64]; /* bitmap of those in use; under the bus's edit lock */
 	unsigned max_slots;

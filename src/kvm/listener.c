@@ -84,15 +84,15 @@ static void memory_del(struct bus_listener *listener, struct region *region)
 	slot_give(kvm, region->slot);
 }
 
-static int set_doorbell(struct kvm *kvm, const struct region *region, const struct doorbell *bell, uint32_t flags)
+static int set_doorbell(struct kvm *kvm, const struct doorbell *bell, uint32_t flags)
 {
 	struct kvm_ioeventfd arg = {
 		.datamatch = bell->value,
-		.addr = region->base + bell->offset,
+		.addr = bell->addr,
 		.len = bell->len,
 		.fd = bell->fd,
 		.flags = flags | (bell->match ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0) |
-			 (region->space == SPACE_PIO ? KVM_IOEVENTFD_FLAG_PIO : 0),
+			 (bell->space == SPACE_PIO ? KVM_IOEVENTFD_FLAG_PIO : 0),
 	};
 
 	return ioctl(kvm->fd, KVM_IOEVENTFD, &arg) ? -errno : 0;
@@ -100,12 +100,12 @@ static int set_doorbell(struct kvm *kvm, const struct region *region, const stru
 
 static int doorbell_add(struct bus_listener *listener, struct region *region, struct doorbell *bell)
 {
-	return set_doorbell(kvm_of(listener), region, bell, 0);
+	return set_doorbell(kvm_of(listener), bell, 0);
 }
 
 static void doorbell_del(struct bus_listener *listener, struct region *region, struct doorbell *bell)
 {
-	set_doorbell(kvm_of(listener), region, bell, KVM_IOEVENTFD_FLAG_DEASSIGN);
+	set_doorbell(kvm_of(listener), bell, KVM_IOEVENTFD_FLAG_DEASSIGN);
 }
 
 static struct kvm_coalesced_mmio_zone zone_of(const struct region *region)
@@ -185,6 +185,7 @@ void kvm_listener_init(struct kvm *kvm)
 		.doorbell_del = doorbell_del,
 		.coalesce_add = coalesce_add,
 		.coalesce_del = coalesce_del,
+		.hidden = kvm->no_ports ? 1U << SPACE_PIO : 0,
 	};
 	pthread_mutex_init(&kvm->ring_lock, NULL);
 	kvm->posted.name = "posted writes";

@@ -221,6 +221,7 @@ static int guest_up(struct machine *m, struct error *err)
 	unsigned long type = 0;
 	int r = arch->vm_type ? arch->vm_type(m->board, &m->kvm, &type, err) : 0;
 
+	m->kvm.no_ports = arch->no_ports;
 	return r ? r : kvm_create(&m->kvm, &m->vm, m->config.kvm_device, type, arch->needs, err);
 }
 

@@ -26,14 +26,19 @@ struct recorder {
 
 static struct recorder recorder;
 
-static void record(const char *what, const struct region *region)
+static void record_at(const char *what, const struct region *region, enum space space, uint64_t addr)
 {
 	size_t n = strlen(recorder.log);
 	uint8_t data = 0;
-	bool answers = bus_access(bus, &cpu, region->space, region->base, &data, 1, 1, false);
+	bool answers = bus_access(bus, &cpu, space, addr, &data, 1, 1, false);
 
-	snprintf(recorder.log + n, sizeof(recorder.log) - n, "%s%s@%x%s ", what, region->name, (unsigned)region->base,
-		answers ? "" : "!");
+	snprintf(recorder.log + n, sizeof(recorder.log) - n, "%s%s@%s%x%s ", what, region->name,
+		space == SPACE_PIO ? "port " : "", (unsigned)addr, answers ? "" : "!");
+}
+
+static void record(const char *what, const struct region *region)
+{
+	record_at(what, region, region->space, region->base);
 }
 
 static int memory_add(struct bus_listener *listener, struct region *region)
@@ -54,13 +59,13 @@ static int doorbell_add(struct bus_listener *listener, struct region *region, st
 	assert_ptr_equal(bell->region, region);
 	if (recorder.fail_doorbell)
 		return recorder.fail_doorbell;
-	record("bell+", region);
+	record_at("bell+", region, bell->space, bell->addr);
 	return 0;
 }
 
 static void doorbell_del(struct bus_listener *listener, struct region *region, struct doorbell *bell)
 {
-	record("bell-", region);
+	record_at("bell-", region, bell->space, bell->addr);
 }
 
 static int coalesce_add(struct bus_listener *listener, struct region *region)
@@ -135,20 +140,20 @@ static void doorbell_follows_adds_moves_and_removals(void **state)
 	assert_int_equal(bus_arm(bus, &a.region, &bell), 0); /* armed before it is live */
 	check_log("");
 	assert_int_equal(bus_add(bus, &a.region), 0);
-	check_log("bell+a@1000 ");
+	check_log("bell+a@1010 ");
 	assert_true(bell.assigned);
 	move(&a.region, 0x5000); /* deassigned from where it still answers, assigned where it already does */
-	check_log("bell-a@1000 bell+a@5000 ");
+	check_log("bell-a@1010 bell+a@5010 ");
 	move(&a.region, 0x5000); /* to where it is: nothing to do, and doorbells are dear */
 	check_log("");
 	bus_remove(bus, &a.region);
-	check_log("bell-a@5000 ");
+	check_log("bell-a@5010 ");
 	assert_false(bell.assigned);
 	bus_drain(bus);
 	assert_int_equal(bus_add(bus, &a.region), 0);
-	check_log("bell+a@5000 ");
+	check_log("bell+a@5010 ");
 	bus_disarm(bus, &bell);
-	check_log("bell-a@5000 ");
+	check_log("bell-a@5010 ");
 	bus_disarm(bus, &bell);
 	bus_remove(bus, &a.region);
 	check_log("");
@@ -250,7 +255,170 @@ static void doorbells_are_armed_in_handlers(void **state)
 	bus_access(bus, &cpu, SPACE_MMIO, 0x1000, &(uint32_t){ 1 }, 4, 1, true);
 	assert_true(bell.assigned);
 	bus_disarm(bus, &bell);
-	check_log("bell+a@1000 bell-a@1000 ");
+	check_log("bell+a@1004 bell-a@1004 ");
+}
+
+/* ---- doorbells behind aliases ---- */
+
+/* Nothing of the guest's begins in ports. */
+static int setup_hidden(void **state)
+{
+	int r = setup(state);
+
+	if (r == 0)
+		r = bus_listen(bus, NULL);
+	recorder.listener.hidden = 1U << SPACE_PIO;
+	return r ? r : bus_listen(bus, &recorder.listener);
+}
+
+static struct region alias_at(const char *name, enum space space, uint64_t base, uint64_t target)
+{
+	return (struct region){ .name = name,
+		.kind = REGION_ALIAS,
+		.space = space,
+		.base = base,
+		.size = 0x1000,
+		.target_space = SPACE_PIO,
+		.target_base = target };
+}
+
+static void doorbell_is_where_an_alias_shows_it(void **state)
+{
+	struct region window = alias_at("window", SPACE_MMIO, 0x100000, 0x6000);
+	struct doorbell bell = { .offset = 0x10, .len = 2, .fd = 1 };
+	static struct chip a;
+
+	chip_init(&a, "a", SPACE_PIO, 0x6200, 0x20, WIDTH_ANY);
+	a.region.coalesce = 1;
+	assert_int_equal(bus_arm(bus, &a.region, &bell), 0);
+	assert_int_equal(bus_add(bus, &a.region), 0);
+	/* There is no way to it, nor one for posted writes. */
+	check_log("");
+	assert_int_equal(bus_add(bus, &window), 0);
+	check_log("bell+a@100210 ");
+	assert_true(bell.assigned && !a.region.coalesced);
+	/* Its region moves, within what the window shows and out of it. */
+	assert_int_equal(bus_edit(bus, &(struct edit){ EDIT_MOVE, &a.region, SPACE_PIO, 0x6800, 0 }, 1, NULL, NULL), 0);
+	check_log("bell-a@100210 bell+a@100810 ");
+	assert_int_equal(bus_edit(bus, &(struct edit){ EDIT_MOVE, &a.region, SPACE_PIO, 0x7000, 0 }, 1, NULL, NULL), 0);
+	check_log("bell-a@100810 ");
+	assert_false(bell.assigned);
+	assert_int_equal(bus_edit(bus, &(struct edit){ EDIT_MOVE, &a.region, SPACE_PIO, 0x6ff0, 0 }, 1, NULL, NULL), 0);
+	check_log(""); /* as a whole it is shown, or not at all */
+	assert_int_equal(
+		bus_edit(bus, &(struct edit){ EDIT_MOVE, &a.region, SPACE_MMIO, 0x5000, 0 }, 1, NULL, NULL), 0);
+	check_log("post+a@5000 bell+a@5010 ");
+	assert_int_equal(bus_edit(bus, &(struct edit){ EDIT_MOVE, &a.region, SPACE_PIO, 0x6200, 0 }, 1, NULL, NULL), 0);
+	check_log("bell-a@5010 post-a@5000 bell+a@100210 ");
+	bus_remove(bus, &a.region);
+	check_log("bell-a@100210 ");
+	bus_disarm(bus, &bell);
+	bus_remove(bus, &window);
+	check_log("");
+}
+
+static void doorbell_follows_its_alias(void **state)
+{
+	struct region window = alias_at("window", SPACE_MMIO, 0x100000, 0x6000),
+		      second = alias_at("second", SPACE_MMIO, 0x200000, 0x6100);
+	struct doorbell bells[2] = { { .offset = 0x10, .len = 2, .fd = 1 }, { .offset = 0x10, .fd = 2 } };
+	static struct chip a, b;
+
+	chip_init(&a, "a", SPACE_PIO, 0x6200, 0x20, WIDTH_ANY);
+	chip_init(&b, "b", SPACE_MMIO, 0x6200, 0x20, WIDTH_ANY);
+	assert_int_equal(bus_add(bus, &window), 0);
+	assert_int_equal(bus_add(bus, &a.region), 0);
+	assert_int_equal(bus_add(bus, &b.region), 0);
+	assert_int_equal(bus_arm(bus, &a.region, &bells[0]), 0);
+	assert_int_equal(bus_arm(bus, &b.region, &bells[1]), 0);
+	check_log("bell+a@100210 bell+b@6210 ");
+	/* A second window changes nothing while there is the first; what is in another space stays anyway. */
+	assert_int_equal(bus_add(bus, &second), 0);
+	check_log("");
+	move(&window, 0x180000);
+	check_log("bell-a@100210 bell+a@180210 ");
+	bus_remove(bus, &window);
+	check_log("bell-a@180210 bell+a@200110 ");
+	bus_remove(bus, &second);
+	check_log("bell-a@200110 ");
+	assert_false(bells[0].assigned);
+	assert_true(bells[1].assigned);
+	/* Both sides at once, and a window that comes as the other goes. */
+	assert_int_equal(bus_edit(bus,
+				 (struct edit[]){ { .op = EDIT_ADD, .region = &second },
+					 { EDIT_MOVE, &a.region, SPACE_PIO, 0x6300, 0 } },
+				 2, NULL, NULL),
+		0);
+	check_log("bell+a@200210 ");
+	bus_drain(bus);
+	assert_int_equal(bus_edit(bus,
+				 (struct edit[]){ { EDIT_MOVE, &window, SPACE_MMIO, 0x200000, 0 },
+					 { .op = EDIT_REMOVE, .region = &second } },
+				 2, NULL, NULL),
+		0);
+	check_log("bell-a@200210 bell+a@200310 ");
+	bus_disarm(bus, &bells[0]);
+	check_log("bell-a@200310 ");
+	bus_disarm(bus, &bells[1]);
+	bus_remove(bus, &window);
+	check_log("bell-b@6210 ");
+}
+
+/* As far as an access finds its way, and no further. */
+static void doorbell_behind_aliases_of_aliases(void **state)
+{
+	struct region ways[] = { alias_at("window", SPACE_MMIO, 0x100000, 0x1000),
+		alias_at("1", SPACE_PIO, 0x1000, 0x2000), alias_at("2", SPACE_PIO, 0x2000, 0x6000),
+		alias_at("3", SPACE_PIO, 0x3000, 0x6000) };
+	struct doorbell bell = { .offset = 0x10, .len = 2, .fd = 1 };
+	static struct chip a;
+
+	chip_init(&a, "a", SPACE_PIO, 0x6200, 0x20, WIDTH_ANY);
+	assert_int_equal(bus_arm(bus, &a.region, &bell), 0);
+	assert_int_equal(bus_add(bus, &a.region), 0);
+	for (unsigned i = 1; i < 4; i++)
+		assert_int_equal(bus_add(bus, &ways[i]), 0);
+	check_log("");
+	assert_int_equal(bus_add(bus, &ways[0]), 0);
+	check_log("bell+a@100210 ");
+	bus_remove(bus, &ways[2]);
+	check_log("bell-a@100210 ");
+	/* One more between the two. */
+	bus_drain(bus);
+	ways[2].target_base = 0x3000;
+	assert_int_equal(bus_edit(bus, (struct edit[]){ { .op = EDIT_ADD, .region = &ways[2] } }, 1, NULL, NULL), 0);
+	assert_int_equal(bus_access(bus, &cpu, SPACE_MMIO, 0x100210, &(uint16_t){ 0 }, 2, 1, true), 0);
+	check_log("");
+	bus_disarm(bus, &bell);
+	bus_remove(bus, &a.region);
+	for (unsigned i = 0; i < 4; i++)
+		bus_remove(bus, &ways[i]);
+}
+
+static void listener_without_hidden_spaces_ignores_aliases(void **state)
+{
+	struct region window = alias_at("window", SPACE_MMIO, 0x100000, 0x6000);
+	struct doorbell bell = { .offset = 0x10, .len = 2, .fd = 1 };
+	static struct chip a;
+
+	chip_init(&a, "a", SPACE_PIO, 0x6200, 0x20, WIDTH_ANY);
+	assert_int_equal(bus_arm(bus, &a.region, &bell), 0);
+	assert_int_equal(bus_add(bus, &a.region), 0);
+	check_log("bell+a@port 6210 ");
+	assert_int_equal(bus_add(bus, &window), 0);
+	bus_remove(bus, &window);
+	check_log("");
+	/* One for which they are hidden takes its place. */
+	bus_drain(bus);
+	assert_int_equal(bus_add(bus, &window), 0);
+	assert_int_equal(bus_listen(bus, NULL), 0);
+	recorder.listener.hidden = 1U << SPACE_PIO;
+	assert_int_equal(bus_listen(bus, &recorder.listener), 0);
+	check_log("bell-a@port 6210 bell+a@100210 ");
+	bus_disarm(bus, &bell);
+	bus_remove(bus, &a.region);
+	bus_remove(bus, &window);
+	recorder.log[0] = '\0';
 }
 
 /* ---- coalescing and memory ---- */
@@ -391,7 +559,8 @@ static void memory_references_add_up(void **state)
 	assert_int_equal(mem.refs, 1); /* all tests before returned what their regions held */
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name)   cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define HIDDEN(name) cmocka_unit_test_setup_teardown(name, setup_hidden, teardown)
 
 int main(void)
 {
@@ -401,6 +570,10 @@ int main(void)
 		TEST(failed_assign_leaves_the_handler_serving),
 		TEST(malformed_doorbells_are_refused),
 		TEST(doorbells_are_armed_in_handlers),
+		HIDDEN(doorbell_is_where_an_alias_shows_it),
+		HIDDEN(doorbell_follows_its_alias),
+		HIDDEN(doorbell_behind_aliases_of_aliases),
+		TEST(listener_without_hidden_spaces_ignores_aliases),
 		TEST(coalescing_follows_and_may_fail),
 		TEST(memory_is_copied_whenever_no_slot_backs_it),
 		TEST(rom_leaves_its_slot_to_be_trapped),

@@ -122,6 +122,7 @@ static int enter(struct board *board, struct kvm *kvm, struct error *err)
 
 const struct arch_kvm arm64_kvm = {
 	.needs = needs,
+	.no_ports = true,
 	.vm_type = vm_type,
 	.make_chips = make_chips,
 	.make_vcpu = make_vcpu,
