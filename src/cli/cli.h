@@ -40,6 +40,12 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 		OPTION_STRING, 'f', "firmware", "FILE", "a ROM to start by, such as SeaBIOS, instead of a kernel",     \
 			&(m)->guest.firmware                                                                           \
 	}
+#define OPTION_IRQCHIP(m)                                                                                              \
+	{                                                                                                              \
+		OPTION_STRING, 0, "irqchip", "KIND",                                                                   \
+			"arm64: auto (default: the best that KVM has), gicv2, gicv2m, gicv3, gicv3-its",               \
+			&(m)->guest.irqchip                                                                            \
+	}
 #define OPTION_DEBUGCON(m)                                                                                             \
 	{                                                                                                              \
 		OPTION_STRING, 0, "debugcon", "WHERE",                                                                 \

@@ -314,6 +314,7 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 		{ OPTION_STRING, 0, "arch", "ARCH", "the machine's architecture; default: this host's", &d->arch },
 		OPTION_MEM(m),
 		OPTION_CPUS(m),
+		OPTION_IRQCHIP(m),
 		OPTION_PLACE(&d->place),
 		OPTION_FIRMWARE(m),
 		OPTION_EXIT_PORT(m),

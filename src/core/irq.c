@@ -41,17 +41,50 @@ static void fd_deassign(struct irq_router *router, struct irq *irq)
 	irq->assigned = false;
 }
 
+/* Whether a message is for the frame; and *line is what it becomes, or IRQ_NONE: nothing. */
+static bool is_framed(const struct irq_router *router, struct irq_message message, unsigned *line)
+{
+	const struct irq_frame *frame = &router->frame;
+	uint32_t i = message.data - frame->first;
+
+	*line = i < frame->n ? frame->line + i : IRQ_NONE;
+	return frame->n && message.addr == frame->addr;
+}
+
 static void route_assign(struct irq_router *router, struct irq_route *route)
 {
-	route->assigned = router->ops && router->ops->route_add &&
-			  router->ops->route_add(router->chip, route->fd, route->message, &route->id) == 0;
+	const struct irqchip_ops *ops = router->ops;
+	unsigned line;
+
+	route->framed = is_framed(router, route->message, &line);
+	if (route->framed) {
+		route->id = line;
+		route->assigned =
+			ops && ops->fd_add && line != IRQ_NONE && ops->fd_add(router->chip, line, route->fd, -1) == 0;
+	} else {
+		route->assigned = ops && ops->route_add &&
+				  ops->route_add(router->chip, route->fd, route->message, &route->id) == 0;
+	}
 }
 
 static void route_deassign(struct irq_router *router, struct irq_route *route)
 {
-	if (route->assigned)
+	if (route->assigned && route->framed)
+		router->ops->fd_del(router->chip, route->id, route->fd);
+	else if (route->assigned)
 		router->ops->route_del(router->chip, route->fd, route->id);
 	route->assigned = false;
+}
+
+void irq_router_frame(struct irq_router *router, const struct irq_frame *frame)
+{
+	pthread_mutex_lock(&router->lock);
+	for (struct irq_route *route = router->routes; route; route = route->next)
+		route_deassign(router, route);
+	router->frame = frame ? *frame : (struct irq_frame){ 0 };
+	for (struct irq_route *route = router->routes; route; route = route->next)
+		route_assign(router, route);
+	pthread_mutex_unlock(&router->lock);
 }
 
 void irq_router_chip(struct irq_router *router, const struct irqchip_ops *ops, void *chip)
@@ -215,8 +248,18 @@ void irq_disarm(struct irq *irq)
 
 void irq_msi(struct irq_router *router, struct irq_message message)
 {
-	if (router->ops && router->ops->send_msi)
+	unsigned line;
+
+	if (is_framed(router, message, &line)) {
+		if (line == IRQ_NONE)
+			return;
+		pthread_mutex_lock(&router->lock);
+		irq_drive(router, line, true);
+		irq_drive(router, line, false);
+		pthread_mutex_unlock(&router->lock);
+	} else if (router->ops && router->ops->send_msi) {
 		router->ops->send_msi(router->chip, message);
+	}
 }
 
 void irq_route_arm(struct irq_router *router, struct irq_route *route, int fd, struct irq_message message)

@@ -40,6 +40,16 @@ struct irqchip_ops {
 	void (*route_del)(void *chip, int fd, unsigned id);
 };
 
+/*
+ * An address at which messages become pulses of lines: data `first` is line `line`, and so on. Such lines are edge-triggered and
+ * have no other sources.
+ */
+struct irq_frame {
+	uint64_t addr;
+	uint32_t first;
+	unsigned line, n;
+};
+
 struct irq_line {
 	uint16_t asserted; /* sources that hold it up */
 	uint16_t sources;
@@ -51,6 +61,7 @@ struct irq_router {
 	const struct irqchip_ops *ops;
 	void *chip;
 	struct irq_line lines[IRQ_LINES];
+	struct irq_frame frame;   /* n 0: there is none */
 	struct irq *armed;        /* wires with an eventfd */
 	struct irq_route *routes; /* messages with one */
 };
@@ -73,6 +84,11 @@ struct irq {
 void irq_router_init(struct irq_router *router, const struct irqchip_ops *ops, void *chip);
 /* Brings the chip (NULL: takes it away) while no vCPU runs; it is told of each line that is up, and of eventfds. */
 void irq_router_chip(struct irq_router *router, const struct irqchip_ops *ops, void *chip);
+/*
+ * Messages to `frame` are lines from now on, those of eventfds as well; NULL: none are. The chip sees lines only, whether by
+ * set_line() or by fd_add(). Of one router, one frame.
+ */
+void irq_router_frame(struct irq_router *router, const struct irq_frame *frame);
 void irq_router_fini(struct irq_router *router);
 /* 0, -EINVAL a line out of range, -EBUSY connected already, or edge and level would share a line. */
 int irq_connect(struct irq_router *router, struct irq *irq, unsigned line) __attribute__((warn_unused_result));
@@ -106,6 +122,7 @@ struct irq_route {
 	int fd;
 	/* the router's own */
 	bool assigned; /* the chip has it */
+	bool framed;   /* ... as a line, which is `id` then; else `id` is the chip's */
 	unsigned id;
 	struct irq_route *next;
 };

@@ -66,6 +66,17 @@ def test_the_power_button_is_a_pin():
         assert not m.press("sleep")
 
 
+def test_a_frame_for_messages():
+    frame = 0x01035000
+    with arm64("--irqchip", "gicv2m") as m:
+        assert m.read("mmio", frame + 8, 4) == 128 << 16 | 128
+        before = m.raised(96 + 5)
+        m.write("mmio", frame + 0x40, 4, 128 + 5)
+        assert m.raised(96 + 5) == before + 1 and not m.level(96 + 5)
+    with arm64() as m:
+        assert m.read("mmio", frame + 8, 4) == 0xFFFFFFFF
+
+
 def test_ports_are_behind_a_window():
     with arm64("--rng=transport=pci-legacy") as m:
         at = function(m, 1)

@@ -136,6 +136,38 @@ static void test_tree_agrees(void **state)
 	bed_free(bed);
 }
 
+/* The frame is a child of the GIC's and PCI's messages go there; the interrupts that they become are nobody else's. */
+static void test_messages(void **state)
+{
+	static const char *const moves[] = { "rtc=mmio:0x1010000,irq=96" };
+	struct guest_config config = plain(1, 64 * MIB);
+	struct error err = { 0 };
+	struct bed *bed;
+	int frame;
+
+	config.irqchip = "gicv2m";
+	bed = bed_new(&config);
+	take_tree(bed, GIC_V2M);
+	check_node(bed, "msi", "/interrupt-controller@3fff0000/msi-controller@1035000", "arm,gic-v2m-frame");
+	frame = fdt_path_offset(bed->tree, "/interrupt-controller@3fff0000/msi-controller@1035000");
+	assert_non_null(fdt_getprop(bed->tree, frame, "msi-controller", NULL));
+	assert_int_equal(
+		fdt32_to_cpu(property(bed->tree, fdt_path_offset(bed->tree, "/pcie@40000000"), "msi-map", 16)[1]),
+		fdt_get_phandle(bed->tree, frame));
+	bed_free(bed);
+	/* Not with a GICv2 alone. */
+	config.irqchip = "gicv2";
+	bed = bed_new(&config);
+	take_tree(bed, GIC_V2);
+	assert_null(vm_device(&bed->vm, "msi"));
+	assert_null(fdt_getprop(bed->tree, fdt_path_offset(bed->tree, "/pcie@40000000"), "msi-map", NULL));
+	vm_remove_devices(&bed->vm);
+	bed->board->config.place = moves;
+	bed->board->config.nr_place = 1;
+	assert_true(arm64_build(bed->board, &err) < 0);
+	bed_free(bed);
+}
+
 /* The key's pin is the chip's. */
 static void test_keys(void **state)
 {
@@ -200,8 +232,8 @@ static void test_dtc(void **state)
 		unsigned cpus;
 		uint64_t ram;
 		enum gic gic;
-	} machines[] = { { 1, 64 * MIB, GIC_V2 }, { 8, 5120 * MIB, GIC_V2 }, { 2, 256 * MIB, GIC_V3 },
-		{ 8, 128 * MIB, GIC_V3_ITS }, { 512, 128 * MIB, GIC_V3_ITS } };
+	} machines[] = { { 1, 64 * MIB, GIC_V2 }, { 2, 64 * MIB, GIC_V2M }, { 8, 5120 * MIB, GIC_V2 },
+		{ 2, 256 * MIB, GIC_V3 }, { 8, 128 * MIB, GIC_V3_ITS }, { 512, 128 * MIB, GIC_V3_ITS } };
 	struct guest_virtio devices[LAYOUT_VIRTIO_LINES];
 
 	if (system("dtc -v >/dev/null 2>&1")) {
@@ -218,6 +250,7 @@ static void test_dtc(void **state)
 		}
 		config.virtio = devices;
 		config.nr_virtio = i % 2 ? LAYOUT_VIRTIO_LINES : 1;
+		config.irqchip = machines[i].gic == GIC_V2M ? "gicv2m" : NULL;
 		bed = bed_new(&config);
 		take_tree(bed, machines[i].gic);
 		compile(bed);
@@ -555,8 +588,8 @@ static void test_irqchips(void **state)
 	static const struct {
 		const char *name;
 		enum gic gic;
-	} good[] = { { NULL, GIC_V3_ITS }, { "auto", GIC_V3_ITS }, { "gicv2", GIC_V2 }, { "gicv3", GIC_V3 },
-		{ "gicv3-its", GIC_V3_ITS } };
+	} good[] = { { NULL, GIC_V3_ITS }, { "auto", GIC_V3_ITS }, { "gicv2", GIC_V2 }, { "gicv2m", GIC_V2M },
+		{ "gicv3", GIC_V3 }, { "gicv3-its", GIC_V3_ITS } };
 	struct guest_config config = plain(1, 64 * MIB);
 	struct error err = { 0 };
 
@@ -571,16 +604,19 @@ static void test_irqchips(void **state)
 	config.irqchip = "gicv33";
 	assert_true(arch_arm64.check(&config, &err) < 0);
 	assert_non_null(strstr(err.text, "'gicv33'"));
-	config.irqchip = "gicv2";
 	config.cpus = 9;
-	assert_true(arch_arm64.check(&config, &err) < 0);
-	assert_non_null(strstr(err.text, "8 CPUs"));
+	for (size_t i = 0; i < 2; i++) {
+		config.irqchip = i ? "gicv2m" : "gicv2";
+		assert_true(arch_arm64.check(&config, &err) < 0);
+		assert_non_null(strstr(err.text, "8 CPUs"));
+	}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tree_agrees),
+		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_keys),
 		cmocka_unit_test(test_moved),
 		cmocka_unit_test(test_dtc),

@@ -33,9 +33,12 @@ static const char *const kernel_candidates[] = {
 	NULL,
 };
 
-static const char *const irqchips[] = {
-	[GIC_V2] = "gicv2", [GIC_V3] = "gicv3", [GIC_V3_ITS] = "gicv3-its", [NR_GICS] = "auto", NULL
-};
+static const char *const irqchips[] = { [GIC_V2] = "gicv2",
+	[GIC_V2M] = "gicv2m",
+	[GIC_V3] = "gicv3",
+	[GIC_V3_ITS] = "gicv3-its",
+	[NR_GICS] = "auto",
+	NULL };
 
 /* -1: unknown. */
 static int irqchip_wanted(const struct guest_config *config)
@@ -52,11 +55,12 @@ static int check_irqchip(const struct guest_config *config, struct error *err)
 	const int wanted = irqchip_wanted(config);
 	const char *nearest = wanted < 0 ? word_nearest(config->irqchip, irqchips) : NULL;
 
-	if (wanted == GIC_V2 && config->cpus > GIC_V2_CPUS)
+	if (gic_is_v2((enum gic)wanted) && config->cpus > GIC_V2_CPUS)
 		return error_set(err, -ERANGE, "-c %u: a GICv2 has %d CPUs at most", config->cpus, GIC_V2_CPUS);
 	if (wanted >= 0)
 		return 0;
-	error_set(err, -EINVAL, "--irqchip '%.100s': there are auto, gicv2, gicv3 and gicv3-its", config->irqchip);
+	error_set(err, -EINVAL, "--irqchip '%.100s': there are auto, gicv2, gicv2m, gicv3 and gicv3-its",
+		config->irqchip);
 	if (nearest)
 		error_hint(err, "did you mean '%s'?", nearest);
 	return -EINVAL;

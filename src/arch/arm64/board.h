@@ -11,7 +11,7 @@
 #define BOARD_CMDLINE_SIZE 2048 /* Linux's COMMAND_LINE_SIZE on arm64 */
 
 /* Interrupt controllers that KVM may have. As an option: "auto" is NR_GICS, the best that there is. */
-enum gic { GIC_V2, GIC_V3, GIC_V3_ITS, NR_GICS };
+enum gic { GIC_V2, GIC_V2M, GIC_V3, GIC_V3_ITS, NR_GICS };
 #define GIC_V2_CPUS 8
 
 struct board {
@@ -48,8 +48,15 @@ int arm64_check_options(const struct guest_config *config, struct error *err) __
 int arm64_kaslr_seed(const struct guest_config *config, uint64_t *seed, struct error *err)
 	__attribute__((warn_unused_result));
 
+static inline bool gic_is_v2(enum gic gic)
+{
+	return gic == GIC_V2 || gic == GIC_V2M;
+}
+
 /* machine.c */
 int arm64_build(struct board *board, struct error *err) __attribute__((warn_unused_result));
+/* Adds the frame for messages of GIC_V2M. 0 or -errno. */
+int arm64_add_frame(struct board *board, struct error *err) __attribute__((warn_unused_result));
 /* Guest-physical, of `cpus` redistributors; and of the ITS below them. */
 uint64_t arm64_redist(unsigned cpus);
 uint64_t arm64_its(unsigned cpus);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * gic.c - KVM's interrupt controller: GICv3 with an ITS, GICv3 alone, or GICv2, whichever KVM has, the best first
+ * gic.c - KVM's interrupt controller: GICv3 with an ITS, GICv3 alone, or GICv2 with a frame for messages, which is ours
+ * (dev/gicv2m.c), or without; whichever KVM has, the best first
  * (Documentation/virt/kvm/devices/arm-vgic-v3.rst and its neighbours).
  *
  * It is made before vCPUs and begins to work after them. A reset puts back what a guest's next kernel would stumble over:
@@ -64,14 +65,28 @@ static int create_v3(struct board *board, int vm_fd, struct error *err)
 	return 0;
 }
 
+/* Not when the machine was built with it. */
+static int add_frame(struct board *board, struct error *err)
+{
+	struct device *dev;
+	int r = arm64_add_frame(board, err);
+
+	if (r)
+		return r;
+	dev = vm_device(board->vm, "msi");
+	device_power_on(dev);
+	dev->type->start(dev);
+	return 0;
+}
+
 static int create_v2(struct board *board, int vm_fd, struct error *err)
 {
 	const uint64_t dist = LAYOUT_GIC_DIST, cpu = LAYOUT_GICV2_CPU;
 
 	board->gic_fd = create_device(vm_fd, KVM_DEV_TYPE_ARM_VGIC_V2);
 	if (board->gic_fd < 0)
-		return refused(err, board->wanted == GIC_V2 ? "a GICv2 (--irqchip gicv2)"
-							    : "an interrupt controller, GICv3 or GICv2");
+		return refused(err,
+			gic_is_v2(board->wanted) ? "a GICv2 (--irqchip)" : "an interrupt controller, GICv3 or GICv2");
 	if (board->config.cpus > GIC_V2_CPUS) {
 		err->status = STATUS_USAGE;
 		return error_set(err, -ERANGE, "-c %u: this KVM has a GICv2 only, which has %d CPUs at most",
@@ -81,8 +96,10 @@ static int create_v2(struct board *board, int vm_fd, struct error *err)
 		return refused(err, "the GIC distributor's address");
 	if (set_attr(board->gic_fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_V2_ADDR_TYPE_CPU, &cpu))
 		return refused(err, "the GIC CPU interface's address");
-	board->gic = GIC_V2;
-	return 0;
+	if (board->wanted != NR_GICS)
+		return 0;
+	board->gic = GIC_V2M;
+	return add_frame(board, err);
 }
 
 int gic_create(struct board *board, int vm_fd, struct error *err)
@@ -90,7 +107,7 @@ int gic_create(struct board *board, int vm_fd, struct error *err)
 	const uint32_t lines = LAYOUT_LINES;
 	int r;
 
-	if (board->wanted != GIC_V2)
+	if (!gic_is_v2(board->wanted))
 		board->gic_fd = create_device(vm_fd, KVM_DEV_TYPE_ARM_VGIC_V3);
 	if (board->gic_fd >= 0)
 		r = create_v3(board, vm_fd, err);
@@ -140,7 +157,7 @@ static int reset_distributor(struct board *board)
 static int reset_private(struct board *board, unsigned cpu)
 {
 	static const uint64_t registers[] = { GICD_ICENABLER, GICD_ICPENDR, GICD_ICACTIVER };
-	const bool v2 = board->gic == GIC_V2;
+	const bool v2 = gic_is_v2(board->gic);
 	const uint32_t group = v2 ? KVM_DEV_ARM_VGIC_GRP_DIST_REGS : KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, off = 0;
 	const uint64_t affinity = arm64_affinity(cpu);
 	/* Attributes begin with the affinity's four bytes, highest first: here the highest is 0. */

@@ -5,7 +5,7 @@
  *	00000000  PCI I/O window		64 KiB: the port space of the bus, by an alias
  *	01000000  UARTs			4 of them, 0x1000 apart
  *	01010000  RTC
- *	01030000  devices of our own	0x1000 apart, the GPIO chip among them
+ *	01030000  devices of our own	0x1000 apart, the GPIO chip and a GICv2m's frame among them
  *	03000000  virtio-mmio		0x200 each
  *	3fff0000  GIC distributor	below it redistributors (GICv3) or the CPU interface (GICv2)
  *	40000000  PCI ECAM		256 MiB
@@ -28,6 +28,7 @@
 #define LAYOUT_READY     0x01032000ULL
 #define LAYOUT_DEBUGCON  0x01033000ULL
 #define LAYOUT_GPIO      0x01034000ULL
+#define LAYOUT_MSI       0x01035000ULL
 
 #define LAYOUT_VIRTIO      0x03000000ULL
 #define LAYOUT_VIRTIO_STEP 0x00000200ULL
@@ -65,6 +66,8 @@
 #define LAYOUT_LINE_PCI     8
 #define LAYOUT_LINE_VIRTIO  16
 #define LAYOUT_VIRTIO_LINES 64
+#define LAYOUT_LINE_MSI     96 /* from here on, they are a GICv2m's messages, and no device's */
+#define LAYOUT_MSI_LINES    (LAYOUT_LINES - 32 - LAYOUT_LINE_MSI)
 
 /* The GPIO chip's pin with the power button. */
 #define LAYOUT_PIN_POWER 3

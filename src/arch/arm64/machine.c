@@ -6,6 +6,7 @@
 #include "arch/arm64/board.h"
 #include "arch/guest_devices.h"
 #include "dev/debugcon.h"
+#include "dev/gicv2m.h"
 #include "dev/held.h"
 #include "dev/pl031.h"
 #include "dev/pl061.h"
@@ -94,7 +95,7 @@ static int build_own(struct board *board, struct error *err)
 		.text = board->config.place,
 		.n = board->config.nr_place,
 		.limits = { [SPACE_PIO] = LAYOUT_PORTS_SIZE, [SPACE_MMIO] = LAYOUT_RAM },
-		.lines = LAYOUT_LINES - 32,
+		.lines = LAYOUT_LINE_MSI,
 		.windows = windows,
 		.nr_windows = sizeof(windows) / sizeof(windows[0]),
 		.taken = lines_taken,
@@ -133,12 +134,25 @@ static int build_own(struct board *board, struct error *err)
 	return guest_place(board->vm, &board->config, &room, table, n, &moves, err);
 }
 
+int arm64_add_frame(struct board *board, struct error *err)
+{
+	static const struct gicv2m_config config = {
+		.intid = 32 + LAYOUT_LINE_MSI, .line = LAYOUT_LINE_MSI, .n = LAYOUT_MSI_LINES
+	};
+	static const struct placement table[] = { { "msi", &gicv2m_type, &config, .at = { MMIO(LAYOUT_MSI) } } };
+
+	return place_devices(board->vm, table, 1, err);
+}
+
 int arm64_build(struct board *board, struct error *err)
 {
 	int r = add_ports(board, err);
 
 	if (r == 0)
 		r = build_own(board, err);
+	/* Where the best is asked for, it is known when KVM has been asked. */
+	if (r == 0 && board->gic == GIC_V2M)
+		r = arm64_add_frame(board, err);
 	if (r)
 		return r;
 	board->pci = pci_host_bus(vm_device(board->vm, "pci"));

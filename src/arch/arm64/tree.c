@@ -93,18 +93,30 @@ static void write_cpus(struct dt *dt, const struct board *board)
 	dt_end(dt);
 }
 
+/* Whom messages are sent to, below the GIC. An ITS wants to know the sender (1 cell); a GICv2's frame does not. */
+static void write_msi(struct dt *dt, const char *compatible, bool sender, uint64_t base, uint64_t size)
+{
+	dt_begin(dt, "msi-controller@%llx", (unsigned long long)base);
+	dt_string(dt, "compatible", compatible);
+	dt_flag(dt, "msi-controller");
+	if (sender)
+		dt_u32(dt, "#msi-cells", 1);
+	dt_reg(dt, (uint64_t[]){ base, size }, 1);
+	dt_u32(dt, "phandle", PHANDLE_MSI);
+	dt_end(dt);
+}
+
 static void write_gic(struct dt *dt, const struct board *board)
 {
 	const unsigned cpus = board->config.cpus;
-	const uint64_t its[] = { arm64_its(cpus), LAYOUT_ITS_SIZE };
 	uint64_t reg[] = { LAYOUT_GIC_DIST, LAYOUT_GIC_DIST_SIZE, arm64_redist(cpus), cpus * LAYOUT_REDIST_SIZE };
 
-	if (board->gic == GIC_V2) {
+	if (gic_is_v2(board->gic)) {
 		reg[2] = LAYOUT_GICV2_CPU;
 		reg[3] = LAYOUT_GICV2_SIZE;
 	}
 	dt_begin(dt, "interrupt-controller@%llx", (unsigned long long)reg[0]);
-	dt_string(dt, "compatible", board->gic == GIC_V2 ? "arm,cortex-a15-gic" : "arm,gic-v3");
+	dt_string(dt, "compatible", gic_is_v2(board->gic) ? "arm,cortex-a15-gic" : "arm,gic-v3");
 	dt_flag(dt, "interrupt-controller");
 	dt_u32(dt, "#interrupt-cells", 3);
 	dt_reg(dt, reg, 2);
@@ -112,14 +124,12 @@ static void write_gic(struct dt *dt, const struct board *board)
 	dt_u32(dt, "#address-cells", 2);
 	dt_u32(dt, "#size-cells", 2);
 	dt_flag(dt, "ranges");
-	if (board->gic == GIC_V3_ITS) {
-		dt_begin(dt, "msi-controller@%llx", (unsigned long long)its[0]);
-		dt_string(dt, "compatible", "arm,gic-v3-its");
-		dt_flag(dt, "msi-controller");
-		dt_u32(dt, "#msi-cells", 1);
-		dt_reg(dt, its, 1);
-		dt_u32(dt, "phandle", PHANDLE_MSI);
-		dt_end(dt);
+	if (board->gic == GIC_V3_ITS)
+		write_msi(dt, "arm,gic-v3-its", true, arm64_its(cpus), LAYOUT_ITS_SIZE);
+	if (board->gic == GIC_V2M) {
+		const struct region *frame = vm_device(board->vm, "msi")->regions[0];
+
+		write_msi(dt, "arm,gic-v2m-frame", false, frame->base, frame->size);
 	}
 	dt_end(dt);
 }
@@ -127,7 +137,7 @@ static void write_gic(struct dt *dt, const struct board *board)
 static void write_timer(struct dt *dt, const struct board *board)
 {
 	/* A GICv2's PPIs say for which of its 8 CPUs they are. */
-	const uint32_t cpus = board->gic == GIC_V2 ? ((1U << board->config.cpus) - 1) << 8 & 0xff00 : 0;
+	const uint32_t cpus = gic_is_v2(board->gic) ? ((1U << board->config.cpus) - 1) << 8 & 0xff00 : 0;
 	uint32_t cells[12];
 
 	for (unsigned i = 0; i < 4; i++) {
@@ -175,7 +185,7 @@ static int write_tree(const struct board *board, struct dt *dt, size_t *length, 
 		.buses = LAYOUT_ECAM_BUSES,
 		.irq_phandle = PHANDLE_GIC,
 		.irq_address_cells = 2,
-		.msi_phandle = board->gic == GIC_V3_ITS ? PHANDLE_MSI : 0,
+		.msi_phandle = board->gic == GIC_V3_ITS || board->gic == GIC_V2M ? PHANDLE_MSI : 0,
 	};
 
 	dt_string(dt, "compatible", "linux,dummy-virt");
