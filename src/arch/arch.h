@@ -44,6 +44,7 @@ struct guest_virtio {
 
 /* What only Arm machines can be asked for. All zeros: nothing was. */
 struct guest_arm {
+	const char *rtc;        /* the clock's chip, by the name that arch.check() knows; NULL: the usual one */
 	const char *kaslr_seed; /* a number, by which a kernel chooses its place; NULL: a random one at each start */
 };
 

@@ -12,6 +12,7 @@ const char *guest_arm_given(const struct guest_arm *arm)
 		const char *name;
 		bool given;
 	} options[] = {
+		{ "rtc", arm->rtc },
 		{ "kaslr-seed", arm->kaslr_seed },
 	};
 

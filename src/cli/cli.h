@@ -40,6 +40,10 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 		OPTION_STRING, 'f', "firmware", "FILE", "a ROM to start by, such as SeaBIOS, instead of a kernel",     \
 			&(m)->guest.firmware                                                                           \
 	}
+#define OPTION_RTC(a)                                                                                                  \
+	{                                                                                                              \
+		OPTION_STRING, 0, "rtc", "CHIP", "arm64: the clock, pl031 (default) or mc146818", &(a)->rtc            \
+	}
 #define OPTION_IRQCHIP(m)                                                                                              \
 	{                                                                                                              \
 		OPTION_STRING, 0, "irqchip", "KIND",                                                                   \

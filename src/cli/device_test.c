@@ -315,6 +315,7 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 		OPTION_MEM(m),
 		OPTION_CPUS(m),
 		OPTION_IRQCHIP(m),
+		OPTION_RTC(&m->guest.arm),
 		OPTION_PLACE(&d->place),
 		OPTION_FIRMWARE(m),
 		OPTION_EXIT_PORT(m),

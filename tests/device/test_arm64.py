@@ -48,6 +48,26 @@ def test_the_clock_is_a_pl031():
         assert m.level(4)
 
 
+def test_the_clock_may_be_an_mc146818():
+    with arm64("--rtc", "mc146818") as m:
+        def register(index, *value):
+            m.write("mmio", RTC, 1, index)
+            if value:
+                m.write("mmio", RTC + 1, 1, *value)
+            return m.read("mmio", RTC + 1, 1)
+
+        # The same chip as a PC's: seconds of 2000-01-01, and an alarm each second by the line, until it was read.
+        assert register(0) == 0 and register(9) == 0 and register(0x32) == 0x20
+        register(0xB, register(0xB) | 0x10)
+        assert not m.level(4)
+        m.step(1)
+        assert m.level(4)
+        assert register(0xC) & 0x90 == 0x90
+        assert not m.level(4) and register(0) == 1
+    with arm64() as m:
+        assert m.read("mmio", RTC + 0xFE0, 4) == 0x31
+
+
 def test_the_power_button_is_a_pin():
     with arm64() as m:
         assert not m.press("power")

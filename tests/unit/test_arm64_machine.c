@@ -187,6 +187,32 @@ static void test_keys(void **state)
 	bed_free(bed);
 }
 
+static void test_clocks(void **state)
+{
+	static const char *const bad[] = { "", "pl03", "MC146818" };
+	struct guest_config config = plain(1, 64 * MIB);
+	struct bed *bed;
+
+	config.arm.rtc = "pl031";
+	bed = bed_new(&config);
+	take_tree(bed, GIC_V3);
+	check_node(bed, "rtc", "/rtc@1010000", "arm,pl031");
+	bed_free(bed);
+	config.arm.rtc = "mc146818";
+	bed = bed_new(&config);
+	take_tree(bed, GIC_V3);
+	check_node(bed, "rtc", "/rtc@1010000", "motorola,mc146818");
+	bed_free(bed);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct error err = { 0 };
+
+		config.arm.rtc = bad[i];
+		assert_true(arch_arm64.check(&config, &err) < 0);
+		assert_int_equal(err.status, STATUS_USAGE);
+		assert_non_null(strstr(err.text, "there are pl031 and mc146818"));
+	}
+}
+
 /* A device that stands elsewhere is told to be there. */
 static void test_moved(void **state)
 {
@@ -618,6 +644,7 @@ int main(void)
 		cmocka_unit_test(test_tree_agrees),
 		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_keys),
+		cmocka_unit_test(test_clocks),
 		cmocka_unit_test(test_moved),
 		cmocka_unit_test(test_dtc),
 		cmocka_unit_test(test_images),

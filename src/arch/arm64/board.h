@@ -14,6 +14,9 @@
 enum gic { GIC_V2, GIC_V2M, GIC_V3, GIC_V3_ITS, NR_GICS };
 #define GIC_V2_CPUS 8
 
+/* Chips that the clock may be. */
+enum rtc { RTC_PL031, RTC_MC146818, NR_RTCS };
+
 struct board {
 	struct vm *vm;
 	struct guest_config config;
@@ -43,8 +46,9 @@ struct board {
 int arm64_phys_bits(uint64_t ram, unsigned limit, unsigned *bits, struct error *err)
 	__attribute__((warn_unused_result));
 
-/* options.c: 0, or -errno with a line in `err`; *seed is set where one is given. */
+/* options.c: 0, or -errno with a line in `err`; *seed is set where one is given, *rtc always. */
 int arm64_check_options(const struct guest_config *config, struct error *err) __attribute__((warn_unused_result));
+int arm64_rtc(const struct guest_config *config, enum rtc *rtc, struct error *err) __attribute__((warn_unused_result));
 int arm64_kaslr_seed(const struct guest_config *config, uint64_t *seed, struct error *err)
 	__attribute__((warn_unused_result));
 

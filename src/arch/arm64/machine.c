@@ -5,6 +5,7 @@
 
 #include "arch/arm64/board.h"
 #include "arch/guest_devices.h"
+#include "dev/cmos.h"
 #include "dev/debugcon.h"
 #include "dev/gicv2m.h"
 #include "dev/held.h"
@@ -23,6 +24,14 @@
 		.line = (n), .trigger = IRQ_LEVEL                                                                      \
 	}
 static const struct serial_config serials[] = { SERIAL(0), SERIAL(1), SERIAL(2), SERIAL(3) };
+
+static const struct cmos_config cmos_config = { .trigger = IRQ_LEVEL };
+
+static const struct placement rtcs[] = {
+	[RTC_PL031] = { "rtc", &pl031_type, NULL, .at = { MMIO(LAYOUT_RTC) }, .irqs = { LAYOUT_LINE_RTC } },
+	[RTC_MC146818] = { "rtc", &cmos_type, &cmos_config, .at = { MMIO(LAYOUT_RTC) }, .irqs = { LAYOUT_LINE_RTC } },
+};
+_Static_assert(sizeof(rtcs) / sizeof(rtcs[0]) == NR_RTCS, "a line for each chip");
 
 static const struct pl061_config gpio_config = { .power = LAYOUT_PIN_POWER };
 
@@ -73,7 +82,7 @@ static int add_ports(struct board *board, struct error *err)
 }
 
 /* One line a device; `at` in the order in which the type declares its regions. */
-static int build_own(struct board *board, struct error *err)
+static int build_own(struct board *board, enum rtc rtc, struct error *err)
 {
 	/* Redistributors, or a GICv2's CPU interface, which lies where the first of them would. */
 	const uint64_t its = arm64_its(board->config.cpus), redist = arm64_redist(board->config.cpus);
@@ -111,7 +120,7 @@ static int build_own(struct board *board, struct error *err)
 			.irqs = { LAYOUT_LINE_UART + 2 } },
 		{ "serial3", &serial_type, &serials[3], .at = { MMIO(LAYOUT_UART + 3 * LAYOUT_UART_STEP) },
 			.irqs = { LAYOUT_LINE_UART + 3 } },
-		{ "rtc", &pl031_type, NULL, .at = { MMIO(LAYOUT_RTC) }, .irqs = { LAYOUT_LINE_RTC } },
+		rtcs[rtc],
 		{ "gpio", &pl061_type, &gpio_config, .at = { MMIO(LAYOUT_GPIO) }, .irqs = { LAYOUT_LINE_GPIO } },
 		{ "pvpanic", &pvpanic_type, NULL, .at = { MMIO(LAYOUT_PVPANIC) } },
 		{ "report", &report_type, &report_config, .at = { MMIO(LAYOUT_REPORT), MMIO(LAYOUT_READY) } },
@@ -146,10 +155,13 @@ int arm64_add_frame(struct board *board, struct error *err)
 
 int arm64_build(struct board *board, struct error *err)
 {
-	int r = add_ports(board, err);
+	enum rtc rtc;
+	int r = arm64_rtc(&board->config, &rtc, err);
 
 	if (r == 0)
-		r = build_own(board, err);
+		r = add_ports(board, err);
+	if (r == 0)
+		r = build_own(board, rtc, err);
 	/* Where the best is asked for, it is known when KVM has been asked. */
 	if (r == 0 && board->gic == GIC_V2M)
 		r = arm64_add_frame(board, err);

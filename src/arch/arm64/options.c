@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* options.c - what the user may ask of an Arm machine's processors: checked as far as no KVM is needed for that. */
+/* options.c - what the user may ask of an Arm machine: checked as far as no KVM is needed for that. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "arch/arm64/board.h"
+#include "core/word.h"
 
 /* strtoull() would take a sign, and spaces. */
 static bool number(const char *text, uint64_t *value)
@@ -25,9 +27,32 @@ int arm64_kaslr_seed(const struct guest_config *config, uint64_t *seed, struct e
 	return error_set(err, -EINVAL, "--kaslr-seed '%.100s': not a number of 64 bits, decimal or with 0x", text);
 }
 
+int arm64_rtc(const struct guest_config *config, enum rtc *rtc, struct error *err)
+{
+	static const char *const names[] = { [RTC_PL031] = "pl031", [RTC_MC146818] = "mc146818", NULL };
+	const char *text = config->arm.rtc, *nearest;
+
+	*rtc = RTC_PL031;
+	for (unsigned i = 0; text && i < NR_RTCS; i++) {
+		if (strcmp(text, names[i]) == 0) {
+			*rtc = (enum rtc)i;
+			return 0;
+		}
+	}
+	if (!text)
+		return 0;
+	nearest = word_nearest(text, names);
+	error_set(err, -EINVAL, "--rtc '%.100s': there are pl031 and mc146818", text);
+	if (nearest)
+		error_hint(err, "did you mean '%s'?", nearest);
+	return -EINVAL;
+}
+
 int arm64_check_options(const struct guest_config *config, struct error *err)
 {
 	uint64_t seed;
+	enum rtc rtc;
+	int r = arm64_kaslr_seed(config, &seed, err);
 
-	return arm64_kaslr_seed(config, &seed, err);
+	return r ? r : arm64_rtc(config, &rtc, err);
 }
