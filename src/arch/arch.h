@@ -45,6 +45,7 @@ struct guest_virtio {
 /* What only Arm machines can be asked for. All zeros: nothing was. */
 struct guest_arm {
 	const char *rtc;        /* the clock's chip, by the name that arch.check() knows; NULL: the usual one */
+	bool aarch32;           /* its processors are 32-bit */
 	const char *kaslr_seed; /* a number, by which a kernel chooses its place; NULL: a random one at each start */
 };
 

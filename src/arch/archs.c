@@ -13,6 +13,7 @@ const char *guest_arm_given(const struct guest_arm *arm)
 		bool given;
 	} options[] = {
 		{ "rtc", arm->rtc },
+		{ "aarch32", arm->aarch32 },
 		{ "kaslr-seed", arm->kaslr_seed },
 	};
 

@@ -58,6 +58,8 @@ static int take_kernel(struct machine_config *m, int n, char **argv, struct erro
 /* Of Arm machines only: struct guest_arm. */
 #define OPTIONS_ARM(a)                                                                                                 \
 	OPTION_RTC(a),                                                                                                 \
+		{ OPTION_FLAG, 0, "aarch32", NULL, "arm64: 32-bit processors, and as the kernel a zImage",             \
+			&(a)->aarch32 },                                                                               \
 	{                                                                                                              \
 		OPTION_STRING, 0, "kaslr-seed", "N", "arm64: the kernel's place follows from it; default: random",     \
 			&(a)->kaslr_seed                                                                               \

@@ -204,10 +204,15 @@ class Lab:
             path = "/lab/%s.%s" % (flavour, image)
             files.append((path, source))
             self.kernel_paths[flavour, image] = path
-        base = os.path.join(self.folder, "base")
-        with open(base, "wb") as file:
-            file.write(initramfs.base(cache.busybox()))
-        files.append(("/lab/base", base))
+        self.bases = {}
+        for flavour in sorted({"cloud"} | {flavour for flavour, _ in self.kernel_paths}):
+            name = "base" if cache.of(flavour) is cache else "base.%s" % cache.of(flavour).arch.name
+            if "/lab/" + name not in self.bases.values():
+                base = os.path.join(self.folder, name)
+                with open(base, "wb") as file:
+                    file.write(initramfs.base(cache.of(flavour).busybox()))
+                files.append(("/lab/" + name, base))
+            self.bases[flavour] = "/lab/" + name
         for flavour in sorted({flavour for flavour, _ in self.kernel_paths}):
             modules = initramfs.Modules(cache.kernel(flavour))
             path = os.path.join(self.folder, "modules." + flavour)
@@ -217,7 +222,7 @@ class Lab:
         for builder in {case.build for case in self.cases.values() if case.build}:
             files += builder(self.args.build)
         with open(os.path.join(HERE, "guest-init")) as file:
-            self.pieces = {"guest-init": file.read()}
+            self.pieces = {"guest-init": file.read(), "bases": self.bases}
         self.files = files
 
     def cpus(self, case):

@@ -125,20 +125,22 @@ class Test:
         """Where in L1 a kernel lies: image is "packaged" (as Debian ships it) or "vmlinux" (unpacked ELF)."""
         return self._kernels[flavour, image]
 
-    def initrd(self, guest, files=(), modules="", path="/tmp/initrd"):
-        """Makes an initramfs in L1 whose init runs the shell script `guest`; files are (name, bytes)."""
+    def initrd(self, guest, files=(), modules="", path="/tmp/initrd", kernel="cloud"):
+        """Makes an initramfs in L1 whose init runs the shell script `guest`, for a kernel; files are (name, bytes)."""
         archive = initramfs.Archive()
         archive.file("init", self._pieces["guest-init"], 0o755)
         archive.file("test.sh", guest)
         for name, data in files:
             archive.file(name, data, 0o755)
         self.inner.put(path + ".test", archive.bytes())
-        self.sh("cat /lab/base %s %s.test >%s" % ("/lab/modules." + modules if modules else "", path, path))
+        self.sh("cat %s %s %s.test >%s" % (self._pieces["bases"][kernel], "/lab/modules." + modules if modules else "",
+                                           path, path))
         return path
 
     def boot(self, guest="", files=(), modules="", **how):
         """Boots a guest on a terminal; see command() for `how`. `guest` is its shell script; it powers off after."""
-        self.initrd(guest, files, how.get("kernel", "cloud") if modules == "drivers" else modules)
+        kernel = how.get("kernel", "cloud")
+        self.initrd(guest, files, kernel if modules == "drivers" else modules, kernel=kernel)
         return self.start(self.command(**how))
 
     def start(self, words):

@@ -415,9 +415,8 @@ static void test_images(void **state)
 	drop_file(&image);
 }
 
-static void refused(struct file *file, uint64_t ram, const char *words)
+static void refused_by(struct guest_config config, struct file *file, const char *words)
 {
-	struct guest_config config = plain(1, ram);
 	struct error err = { 0 };
 	struct bed *bed;
 	int r;
@@ -433,6 +432,11 @@ static void refused(struct file *file, uint64_t ram, const char *words)
 		fail_msg("'%s' instead of '%s'", err.text, words);
 	bed_free(bed);
 	drop_file(file);
+}
+
+static void refused(struct file *file, uint64_t ram, const char *words)
+{
+	refused_by(plain(1, ram), file, words);
 }
 
 static void test_bad_images(void **state)
@@ -473,6 +477,110 @@ static void test_bad_images(void **state)
 	gzip(&gz, &file);
 	drop_file(&file);
 	refused(&gz, 64 * MIB, "no arm64 Image");
+}
+
+/* ---- 32-bit kernels ---- */
+
+#define ZIMAGE_LEN   65536U
+#define ZIMAGE_TABLE 256U
+
+/* A zImage that says that it unpacks to 3 MiB at 0x208000, with 0x1000 bytes of bss; without a table where `table` is 0. */
+static void zimage(struct file *file, uint32_t table, uint32_t order, uint32_t end)
+{
+	uint32_t words[ZIMAGE_LEN / 4] = { 0 };
+	const uint32_t head[] = { 0x016f2818, 0x1000, 0x1000 + end, order, table ? 0x45454545 : 0, table };
+	const uint32_t sizes[] = { 6, 0x5a534c4b, ZIMAGE_LEN - 4, 0x1000, 0x208000, 0x10000 };
+
+	memcpy(&words[9], head, sizeof(head));
+	memcpy(&words[ZIMAGE_TABLE / 4], sizes, sizeof(sizes));
+	words[ZIMAGE_LEN / 4 - 1] = 3 << 20;
+	put(file, words, sizeof(words));
+}
+
+static void check_zimage(struct file *file, uint64_t gpa)
+{
+	struct guest_config config = plain(2, 64 * MIB);
+	uint8_t *got = malloc(ZIMAGE_LEN);
+	struct board_info info;
+	struct error err = { 0 };
+	struct bed *bed;
+
+	assert_non_null(got);
+	write_file(file);
+	config.kernel = file->path;
+	config.arm.aarch32 = true;
+	bed = bed_new(&config);
+	if (arch_arm64.open_images(bed->board, &err) || arch_arm64.load(bed->board, &err))
+		fail_msg("%s", err.text);
+	arch_arm64.info(bed->board, &info);
+	assert_string_equal(info.kernel_kind, "zImage");
+	assert_false(info.own_kaslr);
+	assert_true(info.entry == gpa);
+	assert_int_equal(mem_read(&bed->vm.mem, gpa, got, ZIMAGE_LEN), 0);
+	assert_memory_equal(got, file->bytes, ZIMAGE_LEN);
+	/* Behind its end nothing of the file's is loaded. */
+	assert_int_equal(mem_read(&bed->vm.mem, gpa + ZIMAGE_LEN, got, 4), 0);
+	assert_memory_equal(got, "\0\0\0\0", 4);
+	take_tree(bed, GIC_V3);
+	assert_null(fdt_getprop(bed->tree, fdt_path_offset(bed->tree, "/chosen"), "kaslr-seed", NULL));
+	bed_free(bed);
+	free(got);
+	drop_file(file);
+}
+
+static void test_zimages(void **state)
+{
+	struct file file = { 0 };
+
+	/* Behind what it unpacks to: 0x208000, 3 MiB and 0x1000, up to the next 64 KiB. */
+	zimage(&file, ZIMAGE_TABLE, 0x04030201, ZIMAGE_LEN);
+	check_zimage(&file, LAYOUT_RAM + 0x510000);
+	zimage(&file, 0, 0x04030201, ZIMAGE_LEN);
+	put(&file, "\xd0\r\xfe\xed", 4);
+	check_zimage(&file, LAYOUT_RAM + 32 * MIB);
+}
+
+static void refused_zimage(struct file *file, uint64_t ram, const char *words)
+{
+	struct guest_config config = plain(1, ram);
+
+	config.arm.aarch32 = true;
+	refused_by(config, file, words);
+}
+
+static void test_bad_zimages(void **state)
+{
+	struct image_header h = header();
+	struct file file = { 0 };
+	uint32_t large = UINT32_MAX;
+	uint8_t elf[64] = "\x7f"
+			  "ELF\1\1\1";
+
+	zimage(&file, ZIMAGE_TABLE, 0x04030201, ZIMAGE_LEN);
+	refused(&file, 64 * MIB, "a zImage, of 32-bit Arm: --aarch32 starts it");
+	flat(&file, &h);
+	refused_zimage(&file, 64 * MIB, "a 64-bit kernel, and --aarch32 starts a 32-bit one");
+	put(&file, "hello", 5);
+	refused_zimage(&file, 64 * MIB, "no zImage of 32-bit Arm");
+	elf[18] = 40;
+	put(&file, elf, sizeof(elf));
+	refused_zimage(&file, 64 * MIB, "an ELF file for arm, and --aarch32 boots the zImage");
+	zimage(&file, ZIMAGE_TABLE, 0x01020304, ZIMAGE_LEN);
+	refused_zimage(&file, 64 * MIB, "big-endian");
+	zimage(&file, ZIMAGE_TABLE, 0x04030201, ZIMAGE_LEN + 1);
+	refused_zimage(&file, 64 * MIB, "truncated: the zImage needs 65537 bytes");
+	zimage(&file, ZIMAGE_TABLE, 0x04030201, 0);
+	refused_zimage(&file, 64 * MIB, "damaged: it ends before it starts");
+	zimage(&file, ZIMAGE_LEN, 0x04030201, ZIMAGE_LEN);
+	refused_zimage(&file, 64 * MIB, "truncated: the table of sizes");
+	zimage(&file, ZIMAGE_TABLE, 0x04030201, ZIMAGE_LEN);
+	memcpy(file.bytes + ZIMAGE_TABLE + 8, &large, sizeof(large));
+	refused_zimage(&file, 64 * MIB, "truncated: the unpacked size");
+	zimage(&file, ZIMAGE_TABLE, 0x04030201, ZIMAGE_LEN);
+	memcpy(file.bytes + ZIMAGE_LEN - 4, &large, sizeof(large));
+	refused_zimage(&file, 64 * MIB, "more than 128 MiB");
+	zimage(&file, 0, 0x04030201, ZIMAGE_LEN);
+	refused_zimage(&file, 32 * MIB, "too large for the guest's RAM");
 }
 
 static void test_initrd_room(void **state)
@@ -574,6 +682,22 @@ static uint64_t seed_of(struct bed *bed, int *rng_len)
 	return seed;
 }
 
+static void test_aarch32_options(void **state)
+{
+	struct guest_config config = plain(1, 1ULL << 40);
+	struct error err = { 0 };
+
+	config.arm.aarch32 = true;
+	assert_true(arch_arm64.check(&config, &err) < 0);
+	assert_non_null(strstr(err.text, "at most 1022 GiB"));
+	config.ram = (1ULL << 40) - LAYOUT_RAM;
+	assert_int_equal(arch_arm64.check(&config, &err), 0);
+	config.arm.kaslr_seed = "1";
+	assert_true(arch_arm64.check(&config, &err) < 0);
+	assert_int_equal(err.status, STATUS_USAGE);
+	assert_non_null(strstr(err.text, "--kaslr-seed does not go with --aarch32"));
+}
+
 static void test_kaslr_seed(void **state)
 {
 	static const struct {
@@ -649,9 +773,12 @@ int main(void)
 		cmocka_unit_test(test_dtc),
 		cmocka_unit_test(test_images),
 		cmocka_unit_test(test_bad_images),
+		cmocka_unit_test(test_zimages),
+		cmocka_unit_test(test_bad_zimages),
 		cmocka_unit_test(test_initrd_room),
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_phys_bits),
+		cmocka_unit_test(test_aarch32_options),
 		cmocka_unit_test(test_kaslr_seed),
 		cmocka_unit_test(test_irqchips),
 	};

@@ -29,6 +29,8 @@ class Arch:
     emulator: str = ""   # runs its programs on another host
     # Other machines that tests may ask for, by name, like `machine`.
     others: dict = dataclasses.field(default_factory=dict)
+    # Kernels of other architectures that its KVM runs as well: flavour -> (Debian's name of the architecture, meta package).
+    guests: dict = dataclasses.field(default_factory=dict)
     append: str = ""     # more words for L1's command line
     modules: tuple = dataclasses.field(default=("virtio_pci", "virtio_console", "virtio_blk", "tun"))
     # What L1 has for tests to load.
@@ -73,6 +75,7 @@ ARCHES = {
             triplet="aarch64-linux-gnu",
             family="aarch64",
             emulator="qemu-aarch64-static",
+            guests={"armmp": ("armhf", "linux-image-armmp"), "armmp-lpae": ("armhf", "linux-image-armmp-lpae")},
             others={"gicv2": ("-M", "virt,virtualization=on,gic-version=2", "-cpu", "cortex-a72")},
         ),
     )

@@ -69,8 +69,17 @@ class Cache:
         self.folder = os.path.join(cache_folder(), arch.name)
         os.makedirs(self.folder, exist_ok=True)
 
+    def of(self, flavour):
+        """The cache with a flavour's packages: this one, or that of another architecture whose guests run here too."""
+        if flavour not in self.arch.guests:
+            return self
+        debian, meta = self.arch.guests[flavour]
+        return Cache(dataclasses.replace(self.arch, name=debian, debian=debian, kernels={flavour: meta}, guests={}), self.show)
+
     def kernel(self, flavour, update=False):
         """The kernel of a flavour ("cloud", "full"); downloaded when it is not there, or on request when it is old."""
+        if flavour in self.arch.guests:
+            return self.of(flavour).kernel(flavour, update)
         if flavour not in self.arch.kernels:
             raise Failure("no kernel flavour '%s' for %s; there is %s"
                           % (flavour, self.arch.name, ", ".join(sorted(self.arch.kernels))))

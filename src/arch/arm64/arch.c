@@ -180,7 +180,8 @@ static int open_images(struct board *board, struct error *err)
 	int r = cmdline_join(board->cmdline, sizeof(board->cmdline), default_params, &board->config, err);
 
 	if (r == 0)
-		r = arm64_boot_open(&board->boot, board->config.kernel, board->config.initrd, err);
+		r = arm64_boot_open(
+			&board->boot, board->config.kernel, board->config.initrd, board->config.arm.aarch32, err);
 	return r;
 }
 
@@ -235,9 +236,9 @@ static void info(struct board *board, struct board_info *info)
 	*info = (struct board_info){
 		.kernel_kind = kernel->kind,
 		.unpacked = kernel->packed,
-		.boot_way = "image",
-		.boot_text = "the arm64 boot protocol",
-		.own_kaslr = true,
+		.boot_way = kernel->aarch32 ? "zimage" : "image",
+		.boot_text = kernel->aarch32 ? "the 32-bit Arm boot protocol" : "the arm64 boot protocol",
+		.own_kaslr = !kernel->aarch32,
 		.entry = board->places.kernel,
 		.cmdline = board->cmdline,
 		.rootless = board->rootless,

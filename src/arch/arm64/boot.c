@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * boot.c - the boot loader: the kernel at the beginning of RAM, the device tree at its end, the initrd below that.
+ * boot.c - the boot loader: the kernel at the beginning of RAM (a zImage behind what it unpacks to there), the device tree at its end, the initrd below that.
  *
  * An Image clears its own bss, so what it has beyond its bytes in the file is left as it is.
  */
@@ -13,12 +13,12 @@
 
 #define PAGE 4096ULL
 
-int arm64_boot_open(struct boot *boot, const char *kernel, const char *initrd, struct error *err)
+int arm64_boot_open(struct boot *boot, const char *kernel, const char *initrd, bool aarch32, struct error *err)
 {
 	int r;
 
 	memset(boot, 0, sizeof(*boot));
-	r = arm64_kernel_open(&boot->kernel, kernel, err);
+	r = arm64_kernel_open(&boot->kernel, kernel, aarch32, err);
 	if (r || !initrd)
 		return r;
 	return image_open(&boot->initrd, "initrd", initrd, err);
@@ -33,7 +33,8 @@ void arm64_boot_close(struct boot *boot)
 int arm64_boot_place(const struct boot *boot, uint64_t ram, struct boot_places *places, struct error *err)
 {
 	const struct kernel *kernel = &boot->kernel;
-	uint64_t room = ram < LAYOUT_BOOT_SPAN ? ram : LAYOUT_BOOT_SPAN;
+	const uint64_t span = kernel->aarch32 ? LAYOUT_BOOT_SPAN_32 : LAYOUT_BOOT_SPAN;
+	uint64_t room = ram < span ? ram : span;
 	uint64_t begin = kernel->text_offset, used = begin + kernel->mem_size;
 
 	*places = (struct boot_places){ .kernel = LAYOUT_RAM + begin };
@@ -69,6 +70,8 @@ bool arm64_boot_holds(const struct boot *boot, struct mem *mem, const struct boo
 	struct mem_ref ref;
 	bool found;
 
+	if (boot->kernel.aarch32)
+		return true;
 	if (mem_map(mem, places->kernel, boot->kernel.size, false, &ref))
 		return false;
 	found = memmem(ref.host, boot->kernel.size, text, strlen(text));

@@ -23,8 +23,8 @@ struct boot_places {
 	uint64_t tree; /* LAYOUT_DT_SIZE bytes */
 };
 
-/* `initrd` may be NULL. 0 or -errno; arm64_boot_close() afterwards in either case. Paths stay the caller's and outlive `boot`. */
-int arm64_boot_open(struct boot *boot, const char *kernel, const char *initrd, struct error *err)
+/* `initrd` may be NULL; `aarch32`: a 32-bit kernel. 0 or -errno; arm64_boot_close() afterwards in either case. Paths stay the caller's and outlive `boot`. */
+int arm64_boot_open(struct boot *boot, const char *kernel, const char *initrd, bool aarch32, struct error *err)
 	__attribute__((warn_unused_result));
 void arm64_boot_close(struct boot *boot);
 /* Where all lies in `ram` bytes of RAM. 0, or -ENOSPC: the kernel, or the initrd beside it, does not fit. */
@@ -33,7 +33,7 @@ int arm64_boot_place(const struct boot *boot, uint64_t ram, struct boot_places *
 /* Loads kernel and initrd. Can be repeated. 0 or -errno. */
 int arm64_boot_load(const struct boot *boot, struct mem *mem, const struct boot_places *places, struct error *err)
 	__attribute__((warn_unused_result));
-/* Whether the kernel that is loaded has this text in it. */
+/* Whether the kernel that is loaded has this text in it, as far as can be seen: one that unpacks itself may have any. */
 bool arm64_boot_holds(const struct boot *boot, struct mem *mem, const struct boot_places *places, const char *text);
 
 #endif

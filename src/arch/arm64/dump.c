@@ -8,6 +8,7 @@
 #include "kvm/kvm.h"
 
 #define CORE_REG(member) (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | KVM_REG_ARM_CORE_REG(member))
+#define PSTATE_32        0x10
 /* Words from one of x0 to x30 to the next. */
 #define X_STEP (sizeof(uint64_t) / sizeof(uint32_t))
 
@@ -41,8 +42,12 @@ void arm64_describe_vcpu(struct board *board, struct vcpu *vcpu, bool whole, FIL
 {
 	uint64_t pstate = get_reg(vcpu, CORE_REG(regs.pstate));
 
-	fprintf(out, "%s at pc %#" PRIx64 ", pstate %#" PRIx64 " (EL%u%s)", state_of(vcpu->fd),
-		get_reg(vcpu, CORE_REG(regs.pc)), pstate, (unsigned)(pstate >> 2 & 3), pstate & 0x10 ? ", 32-bit" : "");
+	fprintf(out, "%s at pc %#" PRIx64 ", pstate %#" PRIx64, state_of(vcpu->fd), get_reg(vcpu, CORE_REG(regs.pc)),
+		pstate);
+	if (pstate & PSTATE_32)
+		fprintf(out, " (32-bit, mode %#x)", (unsigned)(pstate & 0x1f));
+	else
+		fprintf(out, " (EL%u)", (unsigned)(pstate >> 2 & 3));
 	if (!whole)
 		return;
 	fprintf(out, "\n");

@@ -27,19 +27,38 @@ struct zboot_header {
 
 _Static_assert(sizeof(struct image_header) == 64, "booting.rst");
 
-static int not_for_us(const struct image *image, const uint8_t *head, uint64_t n, struct error *err)
+static int not_for_us(const struct kernel *kernel, const uint8_t *head, uint64_t n, struct error *err)
 {
 	const char *what = image_recognise(head, n), *machine = NULL;
+	const struct image *image = &kernel->image;
 
 	if (n >= 20 && memcmp(head, ELFMAG, SELFMAG) == 0) {
 		machine = image_elf_machine((uint16_t)(head[18] | head[19] << 8));
-		return image_error(image, err, -ENOEXEC,
-			"an ELF file%s%s, and arm64 boots the Image: arch/arm64/boot/Image", machine ? " for " : "",
-			machine ? machine : "");
+		return image_error(image, err, -ENOEXEC, "an ELF file%s%s, and %s", machine ? " for " : "",
+			machine ? machine : "",
+			kernel->aarch32 ? "--aarch32 boots the zImage: arch/arm/boot/zImage"
+					: "arm64 boots the Image: arch/arm64/boot/Image");
 	}
 	if (n >= 0x206 && memcmp(head + 0x202, "HdrS", 4) == 0)
 		what = "a bzImage, of x86";
-	return image_error(image, err, -ENOEXEC, "%s", what ? what : "not a kernel: no arm64 Image");
+	if (!what)
+		what = kernel->aarch32 ? "not a kernel: no zImage of 32-bit Arm" : "not a kernel: no arm64 Image";
+	return image_error(image, err, -ENOEXEC, "%s", what);
+}
+
+/* A kernel of the one kind where one of the other was asked for. 0: it is as it should be, or none at all. */
+static int check_width(const struct kernel *kernel, const uint8_t *head, uint64_t n, struct error *err)
+{
+	struct image_header header;
+	struct zboot_header zboot;
+
+	memcpy(&header, head, sizeof(header));
+	memcpy(&zboot, head, sizeof(zboot));
+	if (arm64_zimage_is(head, n) && !kernel->aarch32)
+		return image_error(&kernel->image, err, -ENOEXEC, "a zImage, of 32-bit Arm: --aarch32 starts it");
+	if (kernel->aarch32 && (le32toh(header.magic) == IMAGE_MAGIC || le32toh(zboot.magic) == ZBOOT_MAGIC))
+		return image_error(&kernel->image, err, -ENOEXEC, "a 64-bit kernel, and --aarch32 starts a 32-bit one");
+	return 0;
 }
 
 /* The flat Image's header, wherever it came from. */
@@ -97,7 +116,7 @@ static int open_zboot(struct kernel *kernel, const struct zboot_header *header, 
 	return open_packed(kernel, le32toh(header->payload_offset), le32toh(header->payload_size) + size_word, err);
 }
 
-int arm64_kernel_open(struct kernel *kernel, const char *path, struct error *err)
+int arm64_kernel_open(struct kernel *kernel, const char *path, bool aarch32, struct error *err)
 {
 	uint8_t head[0x206] = { 0 };
 	struct zboot_header zboot;
@@ -106,13 +125,19 @@ int arm64_kernel_open(struct kernel *kernel, const char *path, struct error *err
 	int r;
 
 	memset(kernel, 0, sizeof(*kernel));
+	kernel->aarch32 = aarch32;
 	r = image_open(&kernel->image, "kernel", path, err);
 	if (r)
 		return r;
 	n = kernel->image.size < sizeof(head) ? kernel->image.size : sizeof(head);
 	r = image_read(&kernel->image, 0, head, n, "the header", err);
+	if (r == 0)
+		r = check_width(kernel, head, n, err);
 	if (r)
 		return r;
+	if (aarch32)
+		return arm64_zimage_is(head, n) ? arm64_zimage_open(kernel, head, err)
+						: not_for_us(kernel, head, n, err);
 	memcpy(&zboot, head, sizeof(zboot));
 	memcpy(&header, head, sizeof(header));
 	if (n >= sizeof(zboot) && le32toh(zboot.magic) == ZBOOT_MAGIC)
@@ -122,7 +147,7 @@ int arm64_kernel_open(struct kernel *kernel, const char *path, struct error *err
 		return open_packed(kernel, 0, kernel->image.size, err);
 	}
 	if (n < sizeof(header) || le32toh(header.magic) != IMAGE_MAGIC)
-		return not_for_us(&kernel->image, head, n, err);
+		return not_for_us(kernel, head, n, err);
 	kernel->kind = "Image";
 	kernel->payload_size = kernel->size = kernel->image.size;
 	return take_header(kernel, &header, err);

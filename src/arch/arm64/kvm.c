@@ -11,6 +11,8 @@
 
 /* EL1 with its own stack pointer; debug exceptions, SError, IRQ and FIQ masked (booting.rst). */
 #define PSTATE_ENTRY 0x3c5
+/* 32-bit: supervisor mode; asynchronous aborts, IRQ and FIQ masked. */
+#define PSTATE_ENTRY_32 0x1d3
 
 /* INTIDs of shared peripheral interrupts begin here. */
 #define FIRST_SPI 32
@@ -35,7 +37,12 @@ static int refused(struct error *err, const char *what)
 static int vm_type(struct board *board, const struct kvm *kvm, unsigned long *type, struct error *err)
 {
 	unsigned bits;
-	int r = arm64_phys_bits(board->config.ram, (unsigned)kvm_check(kvm, KVM_CAP_ARM_VM_IPA_SIZE), &bits, err);
+	int r;
+
+	if (board->config.arm.aarch32 && kvm_check(kvm, KVM_CAP_ARM_EL1_32BIT) <= 0)
+		return error_set(err, -ENOTSUP,
+			"--aarch32: this KVM lacks KVM_CAP_ARM_EL1_32BIT (a CPU that has 32-bit kernels)");
+	r = arm64_phys_bits(board->config.ram, (unsigned)kvm_check(kvm, KVM_CAP_ARM_VM_IPA_SIZE), &bits, err);
 
 	if (r == 0)
 		*type = KVM_VM_TYPE_ARM_IPA_SIZE(bits);
@@ -80,7 +87,9 @@ static int make_vcpu(struct board *board, struct vcpu *vcpu, struct error *err)
 	init->features[0] = 1U << KVM_ARM_VCPU_PSCI_0_2;
 	if (vcpu->index > 0)
 		init->features[0] |= 1U << KVM_ARM_VCPU_POWER_OFF;
-	if (kvm_check(kvm, KVM_CAP_ARM_PTRAUTH_ADDRESS) > 0 && kvm_check(kvm, KVM_CAP_ARM_PTRAUTH_GENERIC) > 0)
+	if (board->config.arm.aarch32)
+		init->features[0] |= 1U << KVM_ARM_VCPU_EL1_32BIT;
+	else if (kvm_check(kvm, KVM_CAP_ARM_PTRAUTH_ADDRESS) > 0 && kvm_check(kvm, KVM_CAP_ARM_PTRAUTH_GENERIC) > 0)
 		init->features[0] |= 1U << KVM_ARM_VCPU_PTRAUTH_ADDRESS | 1U << KVM_ARM_VCPU_PTRAUTH_GENERIC;
 	if (ioctl(vcpu->fd, KVM_ARM_VCPU_INIT, init))
 		return refused(err, "to make a vCPU of this CPU's kind");
@@ -106,18 +115,35 @@ static int set_reg(struct vcpu *vcpu, uint64_t id, uint64_t value)
 	return ioctl(vcpu->fd, KVM_SET_ONE_REG, &reg);
 }
 
+struct setting {
+	uint64_t reg, value;
+};
+
 static int enter(struct board *board, struct kvm *kvm, struct error *err)
 {
-	struct vcpu *boot = &kvm->vcpus[0];
+	const bool aarch32 = board->config.arm.aarch32;
+	const struct setting wide[] = {
+		{ CORE_REG(regs.pstate), PSTATE_ENTRY },
+		{ CORE_REG(regs.regs[0]), board->places.tree },
+		{ CORE_REG(regs.pc), board->places.kernel },
+	};
+	/* r0 to r2: nothing, no machine number, the device tree. */
+	const struct setting narrow[] = {
+		{ CORE_REG(regs.pstate), PSTATE_ENTRY_32 },
+		{ CORE_REG(regs.regs[0]), 0 },
+		{ CORE_REG(regs.regs[1]), UINT32_MAX },
+		{ CORE_REG(regs.regs[2]), board->places.tree },
+		{ CORE_REG(regs.pc), board->places.kernel },
+	};
+	const struct setting *at = aarch32 ? narrow : wide;
+	const unsigned n = aarch32 ? sizeof(narrow) / sizeof(narrow[0]) : sizeof(wide) / sizeof(wide[0]);
 	int r = arm64_describe(board, err);
 
-	if (r)
-		return r;
-	if (set_reg(boot, CORE_REG(regs.pstate), PSTATE_ENTRY) ||
-		set_reg(boot, CORE_REG(regs.regs[0]), board->places.tree) ||
-		set_reg(boot, CORE_REG(regs.pc), board->places.kernel))
-		return refused(err, "the boot CPU's registers");
-	return 0;
+	for (unsigned i = 0; r == 0 && i < n; i++) {
+		if (set_reg(&kvm->vcpus[0], at[i].reg, at[i].value))
+			r = refused(err, "the boot CPU's registers");
+	}
+	return r;
 }
 
 const struct arch_kvm arm64_kvm = {

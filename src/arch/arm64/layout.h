@@ -57,6 +57,8 @@
  */
 #define LAYOUT_BOOT_SPAN 0x40000000ULL
 #define LAYOUT_DT_SIZE   0x00040000ULL
+/* The same for 32-bit kernels, which want both in memory that they have mapped always: 760 MiB, as most are built. */
+#define LAYOUT_BOOT_SPAN_32 0x20000000ULL
 
 /* Shared peripheral interrupts: line n is SPI n, which is INTID 32 + n. */
 #define LAYOUT_LINES        256

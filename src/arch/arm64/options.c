@@ -8,6 +8,9 @@
 #include "arch/arm64/board.h"
 #include "core/word.h"
 
+/* With the long descriptors of LPAE. */
+#define AARCH32_PHYS_BITS 40
+
 /* strtoull() would take a sign, and spaces. */
 static bool number(const char *text, uint64_t *value)
 {
@@ -48,11 +51,26 @@ int arm64_rtc(const struct guest_config *config, enum rtc *rtc, struct error *er
 	return -EINVAL;
 }
 
+static int check_aarch32(const struct guest_config *config, struct error *err)
+{
+	if (config->arm.kaslr_seed)
+		return error_set(
+			err, -EINVAL, "--kaslr-seed does not go with --aarch32: a 32-bit kernel stays in its place");
+	if (config->ram > (1ULL << AARCH32_PHYS_BITS) - LAYOUT_RAM)
+		return error_set(err, -ERANGE,
+			"-m: %llu GiB is beyond the %d bits of address of --aarch32: at most %llu GiB",
+			(unsigned long long)(config->ram >> 30), AARCH32_PHYS_BITS,
+			(unsigned long long)(((1ULL << AARCH32_PHYS_BITS) - LAYOUT_RAM) >> 30));
+	return 0;
+}
+
 int arm64_check_options(const struct guest_config *config, struct error *err)
 {
 	uint64_t seed;
 	enum rtc rtc;
-	int r = arm64_kaslr_seed(config, &seed, err);
+	int r = config->arm.aarch32 ? check_aarch32(config, err) : 0;
 
+	if (r == 0)
+		r = arm64_kaslr_seed(config, &seed, err);
 	return r ? r : arm64_rtc(config, &rtc, err);
 }

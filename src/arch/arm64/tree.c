@@ -53,7 +53,7 @@ static void write_chosen(struct dt *dt, const struct board *board)
 		dt_u64(dt, "linux,initrd-start", board->places.initrd);
 		dt_u64(dt, "linux,initrd-end", board->places.initrd + board->places.initrd_size);
 	}
-	if (board->random || board->config.arm.kaslr_seed)
+	if (!board->config.arm.aarch32 && (board->random || board->config.arm.kaslr_seed))
 		dt_u64(dt, "kaslr-seed", board->kaslr_seed);
 	if (board->random)
 		dt_bytes(dt, "rng-seed", board->rng_seed, sizeof(board->rng_seed));
