@@ -44,8 +44,11 @@ struct guest_virtio {
 
 /* What only Arm machines can be asked for. All zeros: nothing was. */
 struct guest_arm {
-	const char *rtc;        /* the clock's chip, by the name that arch.check() knows; NULL: the usual one */
-	bool aarch32;           /* its processors are 32-bit */
+	const char *rtc; /* the clock's chip, by the name that arch.check() knows; NULL: the usual one */
+	bool aarch32;    /* its processors are 32-bit */
+	bool pmu;        /* they have a PMU */
+	bool disable_sve, disable_mte, no_pvtime; /* without these, where KVM has them */
+	const char *sve_max_vl;                   /* bits of their longest vectors; NULL: as KVM has them */
 	const char *kaslr_seed; /* a number, by which a kernel chooses its place; NULL: a random one at each start */
 };
 
@@ -66,6 +69,7 @@ struct guest_config {
 	struct guest_arm arm;
 	uint64_t ram;          /* bytes */
 	struct memory *memory; /* backs all of it; NULL: anonymous memory is made */
+	bool ram_foreign;      /* ... is not plain private pages: a file, shared, or huge pages that were asked for */
 	bool ram_used;         /* that memory is not all zeros at the start */
 	unsigned cpus;
 	bool pci_test;               /* the test-only PCI function */

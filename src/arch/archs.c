@@ -14,6 +14,11 @@ const char *guest_arm_given(const struct guest_arm *arm)
 	} options[] = {
 		{ "rtc", arm->rtc },
 		{ "aarch32", arm->aarch32 },
+		{ "pmu", arm->pmu },
+		{ "disable-sve", arm->disable_sve },
+		{ "sve-max-vl", arm->sve_max_vl },
+		{ "disable-mte", arm->disable_mte },
+		{ "no-pvtime", arm->no_pvtime },
 		{ "kaslr-seed", arm->kaslr_seed },
 	};
 

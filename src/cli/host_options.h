@@ -21,6 +21,7 @@ struct host_options {
 		{ OPTION_OPTIONAL, 0, "hugepages", "SIZE",                                                             \
 			"RAM from the host's huge pages; SIZE: 2M, 1G; default: the host's", &(h)->hugepages },        \
 		{ OPTION_FLAG, 0, "prefault", NULL, "give RAM its pages before the guest runs", &(h)->prefault },      \
+		{ OPTION_ALIAS, 0, "vcpu-affinity", "cpu-affinity", NULL, NULL }, /* kvmtool's */                      \
 		{ OPTION_STRING, 0, "numa-node", "N", "take RAM from this NUMA node", &(h)->numa_node },               \
 	{                                                                                                              \
 		OPTION_STRING, 0, "cpu-affinity", "LIST", "the host CPU of each vCPU: 0,1 or 0-3", &(h)->cpu_affinity  \

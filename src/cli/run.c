@@ -60,6 +60,13 @@ static int take_kernel(struct machine_config *m, int n, char **argv, struct erro
 	OPTION_RTC(a),                                                                                                 \
 		{ OPTION_FLAG, 0, "aarch32", NULL, "arm64: 32-bit processors, and as the kernel a zImage",             \
 			&(a)->aarch32 },                                                                               \
+		{ OPTION_FLAG, 0, "pmu", NULL, "arm64: the guest has a PMU (performance counters)", &(a)->pmu },       \
+		{ OPTION_FLAG, 0, "disable-sve", NULL, "arm64: no SVE, even where KVM has it", &(a)->disable_sve },    \
+		{ OPTION_STRING, 0, "sve-max-vl", "BITS", "arm64: SVE's longest vectors; default: KVM's",              \
+			&(a)->sve_max_vl },                                                                            \
+		{ OPTION_FLAG, 0, "disable-mte", NULL, "arm64: no memory tagging, even where KVM has it",              \
+			&(a)->disable_mte },                                                                           \
+		{ OPTION_FLAG, 0, "no-pvtime", NULL, "arm64: the guest is not told of stolen time", &(a)->no_pvtime }, \
 	{                                                                                                              \
 		OPTION_STRING, 0, "kaslr-seed", "N", "arm64: the kernel's place follows from it; default: random",     \
 			&(a)->kaslr_seed                                                                               \

@@ -144,6 +144,7 @@ static int memory_up(struct machine *m, struct error *err)
 		return r;
 	guest->memory = m->ram.memory;
 	guest->ram_used = m->ram.used;
+	guest->ram_foreign = backing->file || backing->hugetlbfs || backing->huge || backing->shared;
 	m->vm.file_holders = count_file_holders(guest);
 	r = m->config.arch->create(&m->vm, guest, &m->board, err);
 	if (r)

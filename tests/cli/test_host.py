@@ -53,6 +53,8 @@ def test_lists_of_cpus_that_are_none():
     refuse(dry("--cpu-affinity", "0,0", "-c", "3"), USAGE, "2 host CPUs for 3 vCPUs")
     refuse(dry("--cpu-affinity", "0-2"), USAGE, "3 host CPUs for 1 vCPU")
     refuse(dry("--cpu-affinity", "8000"), USAGE, "no CPU 8000")
+    # kvmtool's name.
+    refuse(dry("--vcpu-affinity", "0-2"), USAGE, "3 host CPUs for 1 vCPU")
 
 
 def test_numa_nodes_that_are_none():

@@ -698,6 +698,60 @@ static void test_aarch32_options(void **state)
 	assert_non_null(strstr(err.text, "--kaslr-seed does not go with --aarch32"));
 }
 
+static void test_cpu_options(void **state)
+{
+	static const char *const bad[] = { "0", "64", "200", "2176", "-128", "x" };
+	struct guest_config config = plain(2, 64 * MIB);
+	struct error err = { 0 };
+	unsigned bits;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		config.arm.sve_max_vl = bad[i];
+		assert_true(arch_arm64.check(&config, &err) < 0);
+		assert_int_equal(err.status, STATUS_USAGE);
+		assert_non_null(strstr(err.text, "multiple of 128 bits, up to 2048"));
+	}
+	config.arm.sve_max_vl = "2048";
+	assert_int_equal(arch_arm64.check(&config, &err), 0);
+	assert_int_equal(arm64_sve_max_vl(&config, &bits, &err), 0);
+	assert_int_equal(bits, 2048);
+	config.arm.disable_sve = true;
+	assert_true(arch_arm64.check(&config, &err) < 0);
+	assert_non_null(strstr(err.text, "--disable-sve"));
+	config.arm = (struct guest_arm){ .aarch32 = true, .sve_max_vl = "128" };
+	assert_true(arch_arm64.check(&config, &err) < 0);
+	assert_non_null(strstr(err.text, "--sve-max-vl does not go with --aarch32"));
+}
+
+/* A PMU is there for who asks, and memory for stolen time unless one does not want it. */
+static void test_cpu_extras(void **state)
+{
+	struct guest_config config = plain(2, 64 * MIB);
+	const fdt32_t *irq;
+	struct bed *bed;
+	int pmu;
+
+	config.arm = (struct guest_arm){ .pmu = true, .no_pvtime = true };
+	bed = bed_new(&config);
+	assert_true(mem_fill(&bed->vm.mem, LAYOUT_PVTIME, 1, 64) < 0);
+	take_tree(bed, GIC_V2);
+	pmu = fdt_path_offset(bed->tree, "/pmu");
+	assert_int_equal(fdt_node_check_compatible(bed->tree, pmu, "arm,armv8-pmuv3"), 0);
+	/* A PPI, the seventh, high, for both CPUs. */
+	irq = property(bed->tree, pmu, "interrupts", 12);
+	assert_int_equal(fdt32_to_cpu(irq[0]), 1);
+	assert_int_equal(fdt32_to_cpu(irq[1]), 7);
+	assert_int_equal(fdt32_to_cpu(irq[2]), 0x304);
+	compile(bed);
+	bed_free(bed);
+	config.arm = (struct guest_arm){ 0 };
+	bed = bed_new(&config);
+	assert_int_equal(mem_fill(&bed->vm.mem, LAYOUT_PVTIME, 1, LAYOUT_PVTIME_SIZE), 0);
+	take_tree(bed, GIC_V2);
+	assert_true(fdt_path_offset(bed->tree, "/pmu") < 0);
+	bed_free(bed);
+}
+
 static void test_kaslr_seed(void **state)
 {
 	static const struct {
@@ -779,6 +833,8 @@ int main(void)
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_phys_bits),
 		cmocka_unit_test(test_aarch32_options),
+		cmocka_unit_test(test_cpu_options),
+		cmocka_unit_test(test_cpu_extras),
 		cmocka_unit_test(test_kaslr_seed),
 		cmocka_unit_test(test_irqchips),
 	};

@@ -76,7 +76,9 @@ ARCHES = {
             family="aarch64",
             emulator="qemu-aarch64-static",
             guests={"armmp": ("armhf", "linux-image-armmp"), "armmp-lpae": ("armhf", "linux-image-armmp-lpae")},
-            others={"gicv2": ("-M", "virt,virtualization=on,gic-version=2", "-cpu", "cortex-a72")},
+            others={"max": ("-M", "virt,virtualization=on,gic-version=3,mte=on", "-cpu", "max,pauth-impdef=on"),
+                    "n1": ("-M", "virt,virtualization=on,gic-version=3", "-cpu", "neoverse-n1,pmu=off"),
+                    "gicv2": ("-M", "virt,virtualization=on,gic-version=2", "-cpu", "cortex-a72")},
         ),
     )
 }

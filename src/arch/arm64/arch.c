@@ -124,6 +124,7 @@ static void destroy(struct board *board)
 #endif
 	arm64_boot_close(&board->boot);
 	bus_remove(board->vm->bus, &board->ports);
+	bus_remove(board->vm->bus, &board->pvtime);
 	bus_remove(board->vm->bus, &board->ram);
 	bus_drain(board->vm->bus);
 	free(board);

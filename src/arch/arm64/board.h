@@ -21,7 +21,8 @@ struct board {
 	struct vm *vm;
 	struct guest_config config;
 	struct region ram;
-	struct region ports; /* the port space, by memory accesses */
+	struct region pvtime; /* memory for what KVM tells of stolen time; none: its memory is NULL */
+	struct region ports;  /* the port space, by memory accesses */
 	struct pci_bus *pci;
 	char cmdline[BOARD_CMDLINE_SIZE];
 
@@ -56,6 +57,9 @@ static inline bool gic_is_v2(enum gic gic)
 {
 	return gic == GIC_V2 || gic == GIC_V2M;
 }
+/* In bits, from 128 to 2,048; 0: none is given. */
+int arm64_sve_max_vl(const struct guest_config *config, unsigned *bits, struct error *err)
+	__attribute__((warn_unused_result));
 
 /* machine.c */
 int arm64_build(struct board *board, struct error *err) __attribute__((warn_unused_result));
@@ -74,6 +78,15 @@ int arm64_describe(struct board *board, struct error *err) __attribute__((warn_u
 
 /* kvm.c; where the host is an arm64. */
 extern const struct arch_kvm arm64_kvm;
+/*
+ * cpu.c: whether KVM has what was asked for (0 or -errno); what a VM needs before its first vCPU; a vCPU's features for
+ * KVM_ARM_VCPU_INIT, what is to be done after that, and what when the interrupt controller has started.
+ */
+int cpu_check(const struct board *board, const struct kvm *kvm, struct error *err) __attribute__((warn_unused_result));
+int cpu_enable(const struct board *board, const struct kvm *kvm, struct error *err) __attribute__((warn_unused_result));
+uint32_t cpu_features(const struct board *board, const struct kvm *kvm);
+int cpu_finish(const struct board *board, struct vcpu *vcpu, struct error *err) __attribute__((warn_unused_result));
+int cpu_start(const struct board *board, struct vcpu *vcpu, struct error *err) __attribute__((warn_unused_result));
 /* gic.c: makes the interrupt controller that board->gic is set to, before vCPUs; starts it, after them; resets it. */
 int gic_create(struct board *board, int vm_fd, struct error *err) __attribute__((warn_unused_result));
 int gic_start(struct board *board, struct error *err) __attribute__((warn_unused_result));

@@ -37,13 +37,10 @@ static int refused(struct error *err, const char *what)
 static int vm_type(struct board *board, const struct kvm *kvm, unsigned long *type, struct error *err)
 {
 	unsigned bits;
-	int r;
+	int r = cpu_check(board, kvm, err);
 
-	if (board->config.arm.aarch32 && kvm_check(kvm, KVM_CAP_ARM_EL1_32BIT) <= 0)
-		return error_set(err, -ENOTSUP,
-			"--aarch32: this KVM lacks KVM_CAP_ARM_EL1_32BIT (a CPU that has 32-bit kernels)");
-	r = arm64_phys_bits(board->config.ram, (unsigned)kvm_check(kvm, KVM_CAP_ARM_VM_IPA_SIZE), &bits, err);
-
+	if (r == 0)
+		r = arm64_phys_bits(board->config.ram, (unsigned)kvm_check(kvm, KVM_CAP_ARM_VM_IPA_SIZE), &bits, err);
 	if (r == 0)
 		*type = KVM_VM_TYPE_ARM_IPA_SIZE(bits);
 	return r;
@@ -51,9 +48,12 @@ static int vm_type(struct board *board, const struct kvm *kvm, unsigned long *ty
 
 static int make_chips(struct board *board, struct kvm *kvm, struct error *err)
 {
+	int r;
+
 	/* KVM_IRQ_LINE's numbers: the kind in the upper byte, then the INTID. */
 	kvm->first_line = (uint32_t)KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT | FIRST_SPI;
-	return gic_create(board, kvm->fd, err);
+	r = cpu_enable(board, kvm, err);
+	return r ? r : gic_create(board, kvm->fd, err);
 }
 
 /* Line n is the pin of its number. Set when the GIC has started, which sets routes of its own. */
@@ -73,6 +73,18 @@ static int route_lines(struct kvm *kvm, struct error *err)
 	return r ? error_set(err, r, "KVM refuses the interrupt lines' routes: %s", strerror(-r)) : 0;
 }
 
+/* When the last vCPU is there. */
+static int start_chips(struct board *board, struct kvm *kvm, struct error *err)
+{
+	int r = gic_start(board, err);
+
+	if (r == 0)
+		r = route_lines(kvm, err);
+	for (unsigned i = 0; r == 0 && i < kvm->nr_vcpus; i++)
+		r = cpu_start(board, &kvm->vcpus[i], err);
+	return r;
+}
+
 static int make_vcpu(struct board *board, struct vcpu *vcpu, struct error *err)
 {
 	struct kvm *kvm = vcpu->kvm;
@@ -84,19 +96,15 @@ static int make_vcpu(struct board *board, struct vcpu *vcpu, struct error *err)
 	vcpu->power_on = init;
 	if (ioctl(kvm->fd, KVM_ARM_PREFERRED_TARGET, init))
 		return refused(err, "to tell what vCPUs it has");
-	init->features[0] = 1U << KVM_ARM_VCPU_PSCI_0_2;
+	init->features[0] = cpu_features(board, kvm);
 	if (vcpu->index > 0)
 		init->features[0] |= 1U << KVM_ARM_VCPU_POWER_OFF;
-	if (board->config.arm.aarch32)
-		init->features[0] |= 1U << KVM_ARM_VCPU_EL1_32BIT;
-	else if (kvm_check(kvm, KVM_CAP_ARM_PTRAUTH_ADDRESS) > 0 && kvm_check(kvm, KVM_CAP_ARM_PTRAUTH_GENERIC) > 0)
-		init->features[0] |= 1U << KVM_ARM_VCPU_PTRAUTH_ADDRESS | 1U << KVM_ARM_VCPU_PTRAUTH_GENERIC;
 	if (ioctl(vcpu->fd, KVM_ARM_VCPU_INIT, init))
 		return refused(err, "to make a vCPU of this CPU's kind");
-	if (vcpu->index + 1 < board->config.cpus)
-		return 0;
-	r = gic_start(board, err);
-	return r ? r : route_lines(kvm, err);
+	r = cpu_finish(board, vcpu, err);
+	if (r || vcpu->index + 1 < board->config.cpus)
+		return r;
+	return start_chips(board, kvm, err);
 }
 
 static int reset(struct board *board, struct kvm *kvm, struct error *err)

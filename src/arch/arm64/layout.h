@@ -5,6 +5,7 @@
  *	00000000  PCI I/O window		64 KiB: the port space of the bus, by an alias
  *	01000000  UARTs			4 of them, 0x1000 apart
  *	01010000  RTC
+ *	01020000  stolen time		64 bytes a vCPU, in memory of its own
  *	01030000  devices of our own	0x1000 apart, the GPIO chip and a GICv2m's frame among them
  *	03000000  virtio-mmio		0x200 each
  *	3fff0000  GIC distributor	below it redistributors (GICv3) or the CPU interface (GICv2)
@@ -20,15 +21,18 @@
 #define LAYOUT_PORTS      0x00000000ULL
 #define LAYOUT_PORTS_SIZE 0x00010000ULL
 
-#define LAYOUT_UART      0x01000000ULL
-#define LAYOUT_UART_STEP 0x00001000ULL
-#define LAYOUT_RTC       0x01010000ULL
-#define LAYOUT_PVPANIC   0x01030000ULL
-#define LAYOUT_REPORT    0x01031000ULL
-#define LAYOUT_READY     0x01032000ULL
-#define LAYOUT_DEBUGCON  0x01033000ULL
-#define LAYOUT_GPIO      0x01034000ULL
-#define LAYOUT_MSI       0x01035000ULL
+#define LAYOUT_UART        0x01000000ULL
+#define LAYOUT_UART_STEP   0x00001000ULL
+#define LAYOUT_RTC         0x01010000ULL
+#define LAYOUT_PVTIME      0x01020000ULL
+#define LAYOUT_PVTIME_SIZE 0x00010000ULL
+#define LAYOUT_PVTIME_STEP 64ULL
+#define LAYOUT_PVPANIC     0x01030000ULL
+#define LAYOUT_REPORT      0x01031000ULL
+#define LAYOUT_READY       0x01032000ULL
+#define LAYOUT_DEBUGCON    0x01033000ULL
+#define LAYOUT_GPIO        0x01034000ULL
+#define LAYOUT_MSI         0x01035000ULL
 
 #define LAYOUT_VIRTIO      0x03000000ULL
 #define LAYOUT_VIRTIO_STEP 0x00000200ULL
@@ -59,6 +63,9 @@
 #define LAYOUT_DT_SIZE   0x00040000ULL
 /* The same for 32-bit kernels, which want both in memory that they have mapped always: 760 MiB, as most are built. */
 #define LAYOUT_BOOT_SPAN_32 0x20000000ULL
+
+/* Private peripheral interrupt n is INTID 16 + n. */
+#define LAYOUT_PPI_PMU 7
 
 /* Shared peripheral interrupts: line n is SPI n, which is INTID 32 + n. */
 #define LAYOUT_LINES        256

@@ -81,6 +81,28 @@ static int add_ports(struct board *board, struct error *err)
 	return r ? error_set(err, r, "the window on ports: %s", strerror(-r)) : 0;
 }
 
+/* Memory that belongs to none of the guest's: KVM writes there, and the guest reads. */
+static int add_pvtime(struct board *board, struct error *err)
+{
+	struct memory *memory;
+	int r = memory_new(LAYOUT_PVTIME_SIZE, &memory);
+
+	if (r)
+		return error_set(err, r, "no memory for stolen time: %s", strerror(-r));
+	board->pvtime = (struct region){
+		.name = "stolen time",
+		.kind = REGION_RAM,
+		.space = SPACE_MMIO,
+		.base = LAYOUT_PVTIME,
+		.size = LAYOUT_PVTIME_SIZE,
+		.memory = memory,
+	};
+	r = bus_add(board->vm->bus, &board->pvtime);
+	/* The region has a reference of its own now, or nobody has one. */
+	memory_put(memory);
+	return r ? error_set(err, r, "stolen time at %#llx: %s", LAYOUT_PVTIME, strerror(-r)) : 0;
+}
+
 /* One line a device; `at` in the order in which the type declares its regions. */
 static int build_own(struct board *board, enum rtc rtc, struct error *err)
 {
@@ -160,6 +182,8 @@ int arm64_build(struct board *board, struct error *err)
 
 	if (r == 0)
 		r = add_ports(board, err);
+	if (r == 0 && !board->config.arm.no_pvtime)
+		r = add_pvtime(board, err);
 	if (r == 0)
 		r = build_own(board, rtc, err);
 	/* Where the best is asked for, it is known when KVM has been asked. */

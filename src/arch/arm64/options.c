@@ -51,8 +51,29 @@ int arm64_rtc(const struct guest_config *config, enum rtc *rtc, struct error *er
 	return -EINVAL;
 }
 
+#define VECTOR_STEP 128
+#define VECTOR_MAX  2048
+
+int arm64_sve_max_vl(const struct guest_config *config, unsigned *bits, struct error *err)
+{
+	const char *text = config->arm.sve_max_vl;
+	uint64_t value;
+
+	*bits = 0;
+	if (!text)
+		return 0;
+	if (!number(text, &value) || !value || value > VECTOR_MAX || value % VECTOR_STEP)
+		return error_set(err, -EINVAL, "--sve-max-vl '%.100s': not a multiple of %d bits, up to %d", text,
+			VECTOR_STEP, VECTOR_MAX);
+	*bits = (unsigned)value;
+	return 0;
+}
+
 static int check_aarch32(const struct guest_config *config, struct error *err)
 {
+	if (config->arm.sve_max_vl)
+		return error_set(
+			err, -EINVAL, "--sve-max-vl does not go with --aarch32: 32-bit processors have no SVE");
 	if (config->arm.kaslr_seed)
 		return error_set(
 			err, -EINVAL, "--kaslr-seed does not go with --aarch32: a 32-bit kernel stays in its place");
@@ -68,8 +89,13 @@ int arm64_check_options(const struct guest_config *config, struct error *err)
 {
 	uint64_t seed;
 	enum rtc rtc;
+	unsigned bits;
 	int r = config->arm.aarch32 ? check_aarch32(config, err) : 0;
 
+	if (config->arm.sve_max_vl && config->arm.disable_sve)
+		return error_set(err, -EINVAL, "--sve-max-vl does not go with --disable-sve: leave one of them out");
+	if (r == 0)
+		r = arm64_sve_max_vl(config, &bits, err);
 	if (r == 0)
 		r = arm64_kaslr_seed(config, &seed, err);
 	return r ? r : arm64_rtc(config, &rtc, err);

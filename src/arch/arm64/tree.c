@@ -134,16 +134,32 @@ static void write_gic(struct dt *dt, const struct board *board)
 	dt_end(dt);
 }
 
+/* The last cell of a private interrupt: a GICv2's PPIs say for which of its 8 CPUs they are. */
+static uint32_t ppi_flags(const struct board *board, uint32_t flags)
+{
+	return flags | (gic_is_v2(board->gic) ? ((1U << board->config.cpus) - 1) << 8 & 0xff00 : 0);
+}
+
+static void write_pmu(struct dt *dt, const struct board *board)
+{
+	const uint32_t cells[] = { PPI, LAYOUT_PPI_PMU, ppi_flags(board, FLAG_HIGH) };
+
+	if (!board->config.arm.pmu)
+		return;
+	dt_begin(dt, "pmu");
+	dt_string(dt, "compatible", "arm,armv8-pmuv3");
+	dt_cells(dt, "interrupts", cells, 3);
+	dt_end(dt);
+}
+
 static void write_timer(struct dt *dt, const struct board *board)
 {
-	/* A GICv2's PPIs say for which of its 8 CPUs they are. */
-	const uint32_t cpus = gic_is_v2(board->gic) ? ((1U << board->config.cpus) - 1) << 8 & 0xff00 : 0;
 	uint32_t cells[12];
 
 	for (unsigned i = 0; i < 4; i++) {
 		cells[3 * i] = PPI;
 		cells[3 * i + 1] = timers[i];
-		cells[3 * i + 2] = FLAG_LOW | cpus;
+		cells[3 * i + 2] = ppi_flags(board, FLAG_LOW);
 	}
 	dt_begin(dt, "timer");
 	dt_strings(dt, "compatible", "arm,armv8-timer/arm,armv7-timer/");
@@ -198,6 +214,7 @@ static int write_tree(const struct board *board, struct dt *dt, size_t *length, 
 	write_cpus(dt, board);
 	write_gic(dt, board);
 	write_timer(dt, board);
+	write_pmu(dt, board);
 	write_clock(dt);
 	write_keys(dt);
 	dt_devices(dt, board->vm, &platform);
