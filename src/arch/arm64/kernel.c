@@ -27,6 +27,23 @@ struct zboot_header {
 
 _Static_assert(sizeof(struct image_header) == 64, "booting.rst");
 
+/* Of what makes an Image an EFI program too, if it is one (the PE format): the parts that say what the file has to hold. */
+struct pe_header {
+	char magic[4]; /* "PE" and two zeros */
+	uint16_t machine, sections;
+	uint32_t time, symbols, nr_symbols;
+	uint16_t optional_size, flags;
+};
+struct pe_section {
+	char name[8];
+	uint32_t size, address;
+	uint32_t file_size, file_offset;
+	uint32_t relocations, lines;
+	uint16_t nr_relocations, nr_lines;
+	uint32_t flags;
+};
+_Static_assert(sizeof(struct pe_header) == 24 && sizeof(struct pe_section) == 40, "PE's format");
+
 static int not_for_us(const struct kernel *kernel, const uint8_t *head, uint64_t n, struct error *err)
 {
 	const char *what = image_recognise(head, n), *machine = NULL;
@@ -83,6 +100,29 @@ static int take_header(struct kernel *kernel, const struct image_header *header,
 	if (kernel->text_offset >= ALIGN || __builtin_add_overflow(kernel->text_offset, kernel->mem_size, &end))
 		return image_error(image, err, -ENOEXEC, "damaged: its load address or size is impossible");
 	return 0;
+}
+
+/* The Image's own header counts its bss, so it does not tell that a file was cut short; its sections do. */
+static int check_whole(const struct image *image, const struct image_header *header, struct error *err)
+{
+	const uint64_t at = le32toh(header->pe_header);
+	struct pe_section section;
+	struct pe_header pe;
+	int r = 0;
+
+	if (memcmp(&header->code0, "MZ", 2) != 0 || at < sizeof(*header))
+		return 0;
+	r = image_read(image, at, &pe, sizeof(pe), "the PE header", err);
+	if (r || memcmp(pe.magic, "PE\0\0", 4) != 0)
+		return r;
+	for (unsigned i = 0; r == 0 && i < le16toh(pe.sections); i++) {
+		r = image_read(image, at + sizeof(pe) + le16toh(pe.optional_size) + i * sizeof(section), &section,
+			sizeof(section), "the PE section headers", err);
+		if (r == 0)
+			r = image_has(image, le32toh(section.file_offset), le32toh(section.file_size),
+				"a section of the kernel", err);
+	}
+	return r;
 }
 
 static int open_packed(struct kernel *kernel, uint64_t offset, uint64_t len, struct error *err)
@@ -150,7 +190,8 @@ int arm64_kernel_open(struct kernel *kernel, const char *path, bool aarch32, str
 		return not_for_us(kernel, head, n, err);
 	kernel->kind = "Image";
 	kernel->payload_size = kernel->size = kernel->image.size;
-	return take_header(kernel, &header, err);
+	r = take_header(kernel, &header, err);
+	return r ? r : check_whole(&kernel->image, &header, err);
 }
 
 void arm64_kernel_close(struct kernel *kernel)
