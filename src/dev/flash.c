@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * flash.c - the flash chip.
+ * flash.c - the flash chip, or two.
  *
  * While it reads as an array, its region is a ROM: reads never come here, and the hypervisor maps the memory. A command
  * that makes reads answer something else turns the region into one that traps, and back. The file is read once and
@@ -27,6 +27,7 @@ enum {
 	CMD_ERASE = 0x20,
 	CMD_PROGRAM_TOO = 0x40,
 	CMD_CLEAR_STATUS = 0x50,
+	CMD_LOCK = 0x60,
 	CMD_READ_STATUS = 0x70,
 	CMD_READ_ID = 0x90,
 	CMD_QUERY = 0x98,
@@ -40,24 +41,26 @@ enum mode {
 	MODE_STATUS,
 	MODE_ID,
 	MODE_QUERY,
-	MODE_PROGRAM,        /* a byte comes */
+	MODE_PROGRAM,        /* a word comes */
 	MODE_ERASE,          /* the confirmation comes */
-	MODE_BUFFER_COUNT,   /* how many bytes, less one */
-	MODE_BUFFER_DATA,    /* those bytes */
+	MODE_BUFFER_COUNT,   /* how many words, less one */
+	MODE_BUFFER_DATA,    /* those words */
 	MODE_BUFFER_CONFIRM, /* the confirmation */
+	MODE_LOCK,           /* how: there are no locks, and any will do */
 	NR_MODES
 };
 
 #define ID_MANUFACTURER 0x89
 #define ID_DEVICE       0x17
 #define QUERY_AT        0x10
-#define QUERY_BYTES     0x21
+#define QUERY_BYTES     0x32
+#define QUERY_EXTENDED  0x31 /* where the table of Intel's command set is, as in the data sheet */
 
 #define BLOCKS_MAX (FLASH_MAX / FLASH_BLOCK)
 
 struct flash_state {
-	uint32_t block; /* of a buffered program: its first byte */
-	uint16_t left;  /* of its bytes, still to come */
+	uint32_t block; /* of a buffered program: the first byte of what it may change */
+	uint16_t left;  /* of its words, still to come */
 	uint8_t mode, status;
 	uint8_t buffer[FLASH_BLOCK]; /* what it will program, where `fill` says so */
 	uint8_t fill[FLASH_BLOCK];
@@ -68,6 +71,8 @@ struct flash {
 	struct region array;
 	struct memory *memory;
 	uint64_t size;
+	uint32_t erased;     /* bytes at a time */
+	uint8_t chips, word; /* bytes of a word: what all of them take at once */
 	int fd;
 	bool broken; /* the file could not be written */
 	uint8_t query[QUERY_BYTES];
@@ -105,6 +110,13 @@ static uint8_t *bytes_of(struct flash *flash)
 	return flash->memory->host;
 }
 
+/* What each chip answers, in the low bits of its part of a word. */
+static uint32_t by_all(const struct flash *flash, uint8_t value)
+{
+	return flash->chips == 2 ? value * 0x00010001U : value;
+}
+
+/* For the unit of the file that `offset` is in. */
 static void mark(struct flash *flash, uint64_t offset)
 {
 	flash->dirty[offset / FLASH_BLOCK / 64] |= 1ULL << (offset / FLASH_BLOCK % 64);
@@ -118,44 +130,52 @@ static void finish(struct flash *flash, uint8_t errors)
 	set_mode(flash, MODE_STATUS);
 }
 
-static void program(struct flash *flash, uint64_t offset, uint8_t value)
+static void program(struct flash *flash, uint64_t offset, uint32_t value)
 {
 	if (flash->broken) {
 		finish(flash, FLASH_STATUS_PROGRAM_ERROR);
 		return;
 	}
-	bytes_of(flash)[offset] &= value;
+	for (unsigned i = 0; i < flash->word; i++)
+		bytes_of(flash)[offset + i] &= (uint8_t)(value >> 8 * i);
 	mark(flash, offset);
 	finish(flash, 0);
 }
 
 static void erase(struct flash *flash, uint64_t offset, uint8_t confirm)
 {
-	uint64_t block = offset & ~(uint64_t)(FLASH_BLOCK - 1);
+	uint64_t block = offset & ~(uint64_t)(flash->erased - 1);
 
 	if (confirm != CMD_CONFIRM) {
 		finish(flash, FLASH_STATUS_ERASE_ERROR | FLASH_STATUS_PROGRAM_ERROR); /* a wrong sequence */
 	} else if (flash->broken) {
 		finish(flash, FLASH_STATUS_ERASE_ERROR);
 	} else {
-		memset(bytes_of(flash) + block, 0xff, FLASH_BLOCK);
-		mark(flash, block);
+		memset(bytes_of(flash) + block, 0xff, flash->erased);
+		for (uint32_t unit = 0; unit < flash->erased; unit += FLASH_BLOCK)
+			mark(flash, block + unit);
 		finish(flash, 0);
 	}
 }
 
-static void buffer_count(struct flash *flash, uint64_t offset, uint8_t count)
+static void buffer_count(struct flash *flash, uint64_t offset, uint32_t word)
 {
+	/* A chip of 16 bits has as many for the number. */
+	const uint32_t count = word & (flash->chips == 2 ? 0xffff : 0xff);
 	struct flash_state *s = &flash->state;
 
+	if ((count + 1) * flash->word > FLASH_BUFFER * (unsigned)flash->chips) {
+		finish(flash, FLASH_STATUS_ERASE_ERROR | FLASH_STATUS_PROGRAM_ERROR);
+		return;
+	}
 	s->block = (uint32_t)(offset & ~(uint64_t)(FLASH_BLOCK - 1));
 	s->left = (uint16_t)(count + 1);
 	memset(s->fill, 0, sizeof(s->fill));
 	set_mode(flash, MODE_BUFFER_DATA);
 }
 
-/* All bytes go to the block that the count was written to. */
-static void buffer_data(struct flash *flash, uint64_t offset, uint8_t value)
+/* All words go to the block, or FLASH_BLOCK bytes of it, that the count was written to. */
+static void buffer_data(struct flash *flash, uint64_t offset, uint32_t value)
 {
 	struct flash_state *s = &flash->state;
 
@@ -163,8 +183,10 @@ static void buffer_data(struct flash *flash, uint64_t offset, uint8_t value)
 		finish(flash, FLASH_STATUS_ERASE_ERROR | FLASH_STATUS_PROGRAM_ERROR);
 		return;
 	}
-	s->buffer[offset - s->block] = value;
-	s->fill[offset - s->block] = 1;
+	for (uint64_t i = 0; i < flash->word; i++) {
+		s->buffer[offset - s->block + i] = (uint8_t)(value >> 8 * i);
+		s->fill[offset - s->block + i] = 1;
+	}
 	if (--s->left == 0)
 		set_mode(flash, MODE_BUFFER_CONFIRM);
 }
@@ -203,6 +225,9 @@ static void command(struct flash *flash, uint8_t value)
 	case CMD_READ_STATUS:
 		set_mode(flash, MODE_STATUS);
 		break;
+	case CMD_LOCK:
+		set_mode(flash, MODE_LOCK);
+		break;
 	case CMD_READ_ID:
 		set_mode(flash, MODE_ID);
 		break;
@@ -218,40 +243,50 @@ static void command(struct flash *flash, uint8_t value)
 	}
 }
 
-static void flash_write(struct flash *flash, uint64_t offset, uint8_t value)
+static void flash_write(struct flash *flash, uint64_t offset, uint32_t word)
 {
+	const uint8_t value = (uint8_t)word;
+
 	switch (flash->state.mode) {
 	case MODE_PROGRAM:
-		program(flash, offset, value);
+		program(flash, offset, word);
 		break;
 	case MODE_ERASE:
 		erase(flash, offset, value);
 		break;
 	case MODE_BUFFER_COUNT:
-		buffer_count(flash, offset, value);
+		buffer_count(flash, offset, word);
 		break;
 	case MODE_BUFFER_DATA:
-		buffer_data(flash, offset, value);
+		buffer_data(flash, offset, word);
 		break;
 	case MODE_BUFFER_CONFIRM:
 		buffer_confirm(flash, value);
+		break;
+	case MODE_LOCK:
+		finish(flash, 0);
 		break;
 	default:
 		command(flash, value);
 	}
 }
 
-static uint8_t flash_read(struct flash *flash, uint64_t offset)
+static uint32_t flash_read(struct flash *flash, uint64_t offset)
 {
+	const uint64_t at = offset / flash->word;
+	uint32_t value = 0;
+
 	switch (flash->state.mode) {
 	case MODE_ARRAY:
-		return bytes_of(flash)[offset];
+		for (unsigned i = 0; i < flash->word; i++)
+			value |= (uint32_t)bytes_of(flash)[offset + i] << 8 * i;
+		return value;
 	case MODE_ID: /* manufacturer, device, and whether a block is locked: none is */
-		return offset == 0 ? ID_MANUFACTURER : offset == 1 ? ID_DEVICE : 0;
+		return by_all(flash, at == 0 ? ID_MANUFACTURER : at == 1 ? ID_DEVICE : 0);
 	case MODE_QUERY:
-		return offset - QUERY_AT < QUERY_BYTES ? flash->query[offset - QUERY_AT] : 0;
+		return by_all(flash, at - QUERY_AT < QUERY_BYTES ? flash->query[at - QUERY_AT] : 0);
 	default:
-		return flash->state.status;
+		return by_all(flash, flash->state.status);
 	}
 }
 
@@ -260,7 +295,7 @@ static void flash_trap(void *arg, struct trap *trap)
 	struct flash *flash = arg;
 
 	if (trap->write)
-		flash_write(flash, trap->offset, (uint8_t)trap->value);
+		flash_write(flash, trap->offset, (uint32_t)trap->value);
 	else
 		trap->value = flash_read(flash, trap->offset);
 }
@@ -344,15 +379,17 @@ static void flash_destroy(struct device *dev)
 	free(flash);
 }
 
-/* CFI (JESD68): the tables from 0x10 on. */
+/* CFI (JESD68): the tables from 0x10 on, of one chip. */
 static void make_query(struct flash *flash)
 {
-	uint32_t blocks = (uint32_t)(flash->size / FLASH_BLOCK) - 1;
+	uint64_t size = flash->size / flash->chips, block = flash->erased / flash->chips;
+	uint32_t blocks = (uint32_t)(size / block) - 1;
 	uint8_t *q = flash->query, bits = 0;
 
-	while (1ULL << bits < flash->size)
+	while (1ULL << bits < size)
 		bits++;
-	memcpy(q, "QRY\x01", 4);   /* Intel's command set */
+	memcpy(q, "QRY\x01", 4); /* Intel's command set, which has a table of its own */
+	q[0x15 - QUERY_AT] = QUERY_EXTENDED;
 	q[0x1b - QUERY_AT] = 0x45; /* volts */
 	q[0x1c - QUERY_AT] = 0x55;
 	q[0x1f - QUERY_AT] = 1; /* microseconds, as powers of 2: program, buffer; milliseconds: erase */
@@ -361,12 +398,16 @@ static void make_query(struct flash *flash)
 	q[0x23 - QUERY_AT] = 1;
 	q[0x24 - QUERY_AT] = 1;
 	q[0x25 - QUERY_AT] = 1;
-	q[0x27 - QUERY_AT] = bits; /* size, as a power of 2 */
-	q[0x2a - QUERY_AT] = 8;    /* buffer: FLASH_BUFFER */
-	q[0x2c - QUERY_AT] = 1;    /* kinds of blocks */
+	q[0x27 - QUERY_AT] = bits;             /* size, as a power of 2 */
+	q[0x28 - QUERY_AT] = flash->chips - 1; /* 8 bits, or 16 */
+	q[0x2a - QUERY_AT] = 8;                /* buffer: FLASH_BUFFER */
+	q[0x2c - QUERY_AT] = 1;                /* kinds of blocks */
 	q[0x2d - QUERY_AT] = (uint8_t)blocks;
 	q[0x2e - QUERY_AT] = (uint8_t)(blocks >> 8);
-	q[0x2f - QUERY_AT] = (uint8_t)(FLASH_BLOCK / 256);
+	q[0x2f - QUERY_AT] = (uint8_t)(block / 256);
+	q[0x30 - QUERY_AT] = (uint8_t)(block / 256 >> 8);
+	/* The rest of it is zeros: no suspending, no locks, no registers of its own. */
+	memcpy(&q[QUERY_EXTENDED - QUERY_AT], "PRI11", 5);
 }
 static_assert(FLASH_BUFFER == 1 << 8, "as the query says");
 
@@ -400,6 +441,11 @@ static int open_file(struct flash *flash, const char *path, struct error *err)
 		return error_set(err, -errno, "flash '%s': %s", path, strerror(errno));
 	if (!S_ISREG(st.st_mode))
 		return error_set(err, -EINVAL, "flash '%s': not a regular file", path);
+	if (flash->chips == 2 &&
+		(st.st_size < FLASH_PAIR_MIN || st.st_size & (st.st_size - 1) || st.st_size > FLASH_MAX))
+		return error_set(err, -EINVAL,
+			"flash '%s': %lld bytes are no flash of this machine: a power of two from %u KiB to %u MiB",
+			path, (long long)st.st_size, FLASH_PAIR_MIN >> 10, FLASH_MAX >> 20);
 	if (st.st_size <= 0 || st.st_size % FLASH_BLOCK || st.st_size > FLASH_MAX)
 		return error_set(err, -EINVAL,
 			"flash '%s': %lld bytes are no flash: a multiple of %d KiB, and at most %u MiB", path,
@@ -421,6 +467,9 @@ static int flash_create(struct vm *vm, const char *name, const void *config, str
 	if (!flash)
 		return error_set(err, -ENOMEM, "%s: no memory", name);
 	flash->fd = -1;
+	flash->chips = c->pair ? 2 : 1;
+	flash->word = c->pair ? 4 : 1;
+	flash->erased = c->pair ? FLASH_PAIR_BLOCK : FLASH_BLOCK;
 	flash->work.fn = write_back;
 	flash->work.arg = flash;
 	device_init(&flash->dev, &flash_type, vm, name);
@@ -431,7 +480,7 @@ static int flash_create(struct vm *vm, const char *name, const void *config, str
 		return r;
 	}
 	make_query(flash);
-	device_region(&flash->dev, &flash->array, "flash", flash->size, WIDTH_1, flash_trap);
+	device_region(&flash->dev, &flash->array, "flash", flash->size, flash->word, flash_trap);
 	flash->array.kind = REGION_ROM;
 	flash->array.memory = flash->memory;
 	*out = &flash->dev;

@@ -18,8 +18,12 @@
 #define BLOCKS 4
 #define SIZE   (BLOCKS * FLASH_BLOCK)
 
+#define PAIR_SIZE   FLASH_PAIR_MIN
+#define PAIR_BUFFER (2 * FLASH_BUFFER)
+
 struct bed {
 	struct rig *rig;
+	bool pair;
 	char path[40];
 };
 
@@ -35,7 +39,7 @@ static void fill_file(const char *path, uint64_t size)
 
 static void add(struct bed *bed)
 {
-	const struct flash_config config = { .path = bed->path };
+	const struct flash_config config = { .path = bed->path, .pair = bed->pair };
 	struct device *dev;
 	struct error err;
 
@@ -48,20 +52,32 @@ static void add(struct bed *bed)
 	bed->rig->dev = dev;
 }
 
-static int setup(void **state)
+static int set_up(void **state, bool pair)
 {
 	struct bed *bed = calloc(1, sizeof(*bed));
 	int fd;
 
+	assert_non_null(bed);
+	bed->pair = pair;
 	strcpy(bed->path, "/tmp/trapline-flash-XXXXXX");
 	fd = mkstemp(bed->path);
 	assert_true(fd >= 0);
 	close(fd);
-	fill_file(bed->path, SIZE);
+	fill_file(bed->path, pair ? PAIR_SIZE : SIZE);
 	bed->rig = rig_new(0);
 	add(bed);
 	*state = bed;
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return set_up(state, false);
+}
+
+static int setup_pair(void **state)
+{
+	return set_up(state, true);
 }
 
 static int teardown(void **state)
@@ -236,24 +252,128 @@ static void test_state(void **state)
 static void test_garbage(void **state)
 {
 	struct bed *bed = *state;
+	const uint32_t size = bed->pair ? PAIR_SIZE : SIZE;
 	uint32_t seed = 1;
+	FILE *file;
 
 	for (unsigned i = 0; i < 200000; i++) {
 		static const uint8_t likely[] = { 0x10, 0x20, 0xd0, 0xe8, 0xff, 0x70, 0x00, 0x90 };
 		uint32_t offset, r;
 
 		r = seed = seed * 1664525 + 1013904223;
-		offset = (r >> 8) % SIZE;
+		offset = (r >> 8) % size;
 		if (r >> 28 < 4)
 			(void)get(bed, offset, 1U << (r & 3));
 		else
-			put(bed, offset, 1U << (r >> 4 & 3), r & 0x40 ? likely[r >> 8 & 7] : r >> 8);
+			put(bed, r & 0x80 ? offset & ~3U : offset, 1U << (r >> 4 & 3),
+				r & 0x40 ? likely[r >> 8 & 7] : r >> 8);
 	}
-	put(bed, 0, 1, 0xff);
+	put(bed, 0, bed->pair ? 4 : 1, 0xff);
 	flash_type.stop(bed->rig->dev);
 	device_reset(bed->rig->dev);
-	for (unsigned i = 0; i < SIZE; i++)
-		assert_int_equal(get(bed, i, 1), in_file(bed, i));
+	file = fopen(bed->path, "rb");
+	assert_non_null(file);
+	for (unsigned i = 0; i < size; i++)
+		assert_int_equal(get(bed, i, 1), fgetc(file));
+	fclose(file);
+}
+
+/* ---- a pair ---- */
+
+static void both(struct bed *bed, uint64_t offset, uint8_t command)
+{
+	put(bed, offset, 4, command * 0x00010001U);
+}
+
+/* What Linux and EDK2 read: each chip in its half of a word. */
+static void test_pair_tells(void **state)
+{
+	struct bed *bed = *state;
+
+	assert_int_equal(get(bed, 0x10, 4), 0x13121110);
+	assert_int_equal(get(bed, 0x11, 1), 0x11);
+	both(bed, 0x55 * 4, 0x98);
+	assert_int_equal(kind(bed), REGION_TRAP);
+	assert_int_equal(get(bed, 0x10 * 4, 4), 0x00510051); /* Q */
+	assert_int_equal(get(bed, 0x11 * 4, 8), 0x0059005900520052);
+	assert_int_equal(get(bed, 0x13 * 4, 4), 0x00010001);
+	assert_int_equal(1 << (get(bed, 0x27 * 4, 4) & 0xff), PAIR_SIZE / 2);
+	assert_int_equal(get(bed, 0x28 * 4, 4), 0x00010001); /* 16 bits */
+	assert_int_equal(1 << (get(bed, 0x2a * 4, 4) & 0xff), FLASH_BUFFER);
+	assert_int_equal(get(bed, 0x2d * 4, 4) & 0xff, PAIR_SIZE / FLASH_PAIR_BLOCK - 1);
+	assert_int_equal(
+		(get(bed, 0x2f * 4, 4) & 0xff) * 256 + (get(bed, 0x30 * 4, 4) & 0xff) * 65536, FLASH_PAIR_BLOCK / 2);
+	/* The table of the command set, where the other says. */
+	assert_int_equal(get(bed, 0x15 * 4, 4) & 0xff, 0x31);
+	assert_int_equal(get(bed, 0x31 * 4, 4), 0x00500050); /* P */
+	assert_int_equal(get(bed, 0x34 * 4, 4), 0x00310031); /* version 1.1 */
+	assert_int_equal(get(bed, 0x42 * 4, 4), 0);
+	both(bed, 0, 0x90);
+	assert_int_equal(get(bed, 0, 4), 0x00890089);
+	assert_int_equal(get(bed, 2 * 4, 4), 0);
+	/* Less than a word reaches nobody. */
+	assert_int_equal(get(bed, 0, 2), 0xffff);
+	put(bed, 0, 2, 0xff);
+	assert_int_equal(kind(bed), REGION_TRAP);
+	both(bed, 0, 0xff);
+	assert_int_equal(kind(bed), REGION_ROM);
+}
+
+static void test_pair_programs(void **state)
+{
+	struct bed *bed = *state;
+	const uint32_t at = FLASH_PAIR_BLOCK;
+
+	both(bed, at, 0x60); /* unlock, as EDK2 does before each erase */
+	both(bed, at, 0xd0);
+	assert_int_equal(get(bed, at, 4), 0x00800080);
+	both(bed, at, 0x20);
+	both(bed, at, 0xd0);
+	assert_int_equal(get(bed, at, 4), 0x00800080);
+	both(bed, at + 8, 0x40);
+	put(bed, at + 8, 4, 0x12345678);
+	both(bed, at + 8, 0x10);
+	put(bed, at + 8, 4, 0xffff00ff);
+	both(bed, 0, 0xff);
+	assert_int_equal(get(bed, at + 4, 4), 0xffffffff);
+	assert_int_equal(get(bed, at + 8, 8), 0xffffffff12340078);
+	assert_int_equal(get(bed, PAIR_SIZE - 1, 1), 0xff);
+	assert_int_equal(get(bed, at - 1, 1), 0xff);
+	assert_int_equal(get(bed, at - 2, 1), 0xfe); /* the neighbour stays */
+	flash_type.stop(bed->rig->dev);
+	assert_int_equal(in_file(bed, at + 8), 0x78);
+	assert_int_equal(in_file(bed, PAIR_SIZE - 2), 0xff);
+}
+
+static void test_pair_buffer(void **state)
+{
+	struct bed *bed = *state;
+	const uint32_t at = FLASH_BLOCK; /* all ones */
+
+	both(bed, at + PAIR_BUFFER, 0xe8);
+	assert_int_equal(get(bed, at, 4), 0x00800080);
+	both(bed, at + PAIR_BUFFER, PAIR_BUFFER / 4 - 1);
+	for (uint32_t i = 0; i < PAIR_BUFFER; i += 4)
+		put(bed, at + PAIR_BUFFER + i, 4, 0x01020304 + i);
+	both(bed, at + PAIR_BUFFER, 0xd0);
+	assert_int_equal(get(bed, at, 4), 0x00800080);
+	both(bed, 0, 0xff);
+	assert_int_equal(get(bed, at + PAIR_BUFFER, 8), 0x0102030801020304);
+	assert_int_equal(get(bed, at + 2 * PAIR_BUFFER - 4, 8), 0xffffffff01020304 + PAIR_BUFFER - 4);
+	assert_int_equal(get(bed, at + PAIR_BUFFER - 4, 4), 0xffffffff);
+	/* More than there is room for, by one and by far; outside of what it may change. */
+	for (unsigned i = 0; i < 2; i++) {
+		both(bed, at, 0xe8);
+		put(bed, at, 4, i ? 0xffffffff : (PAIR_BUFFER / 4) * 0x00010001U);
+		assert_int_equal(get(bed, at, 4), 0x00b000b0);
+		both(bed, at, 0x50);
+	}
+	both(bed, at, 0xe8);
+	both(bed, at, 0);
+	put(bed, at + FLASH_BLOCK, 4, 0);
+	assert_int_equal(get(bed, at, 4), 0x00b000b0);
+	both(bed, 0, 0xff);
+	assert_int_equal(get(bed, at + FLASH_BLOCK + 1, 1), 1);
 }
 
 /* The file has its size limit below the block: the chip says so, and changes nothing any more. */
@@ -281,7 +401,7 @@ static void test_broken_file(void **state)
 
 static void refused(struct bed *bed, const char *path, const char *word)
 {
-	const struct flash_config config = { .path = path };
+	const struct flash_config config = { .path = path, .pair = bed->pair };
 	struct device *dev = NULL;
 	struct error err = { 0 };
 
@@ -309,6 +429,25 @@ static void test_refusals(void **state)
 	unlink(path);
 }
 
+static void test_pair_refusals(void **state)
+{
+	static const uint32_t sizes[] = { FLASH_PAIR_MIN - 1, FLASH_PAIR_MIN / 2, FLASH_PAIR_MIN + FLASH_PAIR_BLOCK,
+		FLASH_MAX * 2 };
+	struct bed *bed = *state;
+	char path[64];
+
+	refused(bed, bed->path, "another guest");
+	snprintf(path, sizeof(path), "%s.odd", bed->path);
+	fill_file(path, 0);
+	refused(bed, path, "0 bytes");
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		assert_int_equal(truncate(path, sizes[i]), 0);
+		refused(bed, path, "a power of two from 128 KiB to 16 MiB");
+	}
+	unlink(path);
+}
+
+#define P(f) cmocka_unit_test_setup_teardown(f, setup_pair, teardown)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -323,6 +462,11 @@ int main(void)
 		T(test_garbage),
 		T(test_broken_file),
 		T(test_refusals),
+		P(test_pair_tells),
+		P(test_pair_programs),
+		P(test_pair_buffer),
+		P(test_garbage),
+		P(test_pair_refusals),
 	};
 
 	return cmocka_run_group_tests_name("flash", tests, unit_adopt, unit_release);
