@@ -45,8 +45,10 @@ struct guest_virtio {
 /* What only Arm machines can be asked for. All zeros: nothing was. */
 struct guest_arm {
 	const char *rtc; /* the clock's chip, by the name that arch.check() knows; NULL: the usual one */
-	bool aarch32;    /* its processors are 32-bit */
-	bool pmu;        /* they have a PMU */
+	/* A number, guest-physical, where firmware is loaded and starts; NULL: RAM's begin. */
+	const char *firmware_address;
+	bool aarch32;                             /* its processors are 32-bit */
+	bool pmu;                                 /* they have a PMU */
 	bool disable_sve, disable_mte, no_pvtime; /* without these, where KVM has them */
 	const char *sve_max_vl;                   /* bits of their longest vectors; NULL: as KVM has them */
 	const char *kaslr_seed; /* a number, by which a kernel chooses its place; NULL: a random one at each start */
@@ -56,7 +58,7 @@ struct guest_arm {
 struct guest_config {
 	const char *kernel;   /* path; NULL: none, with firmware, or in a machine that no vCPU enters */
 	const char *firmware; /* path; NULL: none */
-	const char *flash;    /* path; NULL: none; only with firmware */
+	const char *flash;    /* path; NULL: none; on x86 only with firmware */
 	const char *initrd;   /* NULL: none */
 	const char *params;   /* appended to the defaults; NULL: none */
 	bool no_default_params;

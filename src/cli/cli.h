@@ -37,8 +37,13 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 	}
 #define OPTION_FIRMWARE(m)                                                                                             \
 	{                                                                                                              \
-		OPTION_STRING, 'f', "firmware", "FILE", "a ROM to start by, such as SeaBIOS, instead of a kernel",     \
+		OPTION_STRING, 'f', "firmware", "FILE", "a ROM (arm64: an image) to start by instead of a kernel",     \
 			&(m)->guest.firmware                                                                           \
+	}
+#define OPTION_FIRMWARE_ADDRESS(a)                                                                                     \
+	{                                                                                                              \
+		OPTION_STRING, 0, "firmware-address", "ADDR",                                                          \
+			"arm64: where firmware is loaded and starts; default: RAM's begin", &(a)->firmware_address     \
 	}
 #define OPTION_RTC(a)                                                                                                  \
 	{                                                                                                              \
@@ -63,7 +68,7 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 	}
 #define OPTION_FLASH(m)                                                                                                \
 	{                                                                                                              \
-		OPTION_STRING, 'F', "flash", "FILE", "with --firmware: a flash chip, such as OVMF's variables",        \
+		OPTION_STRING, 'F', "flash", "FILE", "a flash chip, such as OVMF's variables; x86: --firmware's",      \
 			&(m)->guest.flash                                                                              \
 	}
 #define OPTIONS_PCI_TEST(m)                                                                                            \

@@ -316,6 +316,7 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 		OPTION_CPUS(m),
 		OPTION_IRQCHIP(m),
 		OPTION_RTC(&m->guest.arm),
+		OPTION_FIRMWARE_ADDRESS(&m->guest.arm),
 		OPTION_PLACE(&d->place),
 		OPTION_FIRMWARE(m),
 		OPTION_EXIT_PORT(m),

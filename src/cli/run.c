@@ -57,7 +57,7 @@ static int take_kernel(struct machine_config *m, int n, char **argv, struct erro
 
 /* Of Arm machines only: struct guest_arm. */
 #define OPTIONS_ARM(a)                                                                                                 \
-	OPTION_RTC(a),                                                                                                 \
+	OPTION_RTC(a), OPTION_FIRMWARE_ADDRESS(a),                                                                     \
 		{ OPTION_FLAG, 0, "aarch32", NULL, "arm64: 32-bit processors, and as the kernel a zImage",             \
 			&(a)->aarch32 },                                                                               \
 		{ OPTION_FLAG, 0, "pmu", NULL, "arm64: the guest has a PMU (performance counters)", &(a)->pmu },       \

@@ -24,12 +24,14 @@ static const struct binding {
 	bool primecell;     /* it has an APB clock */
 	bool gpio;          /* others name its pins: number, and 0 for one that is active when high */
 	uint32_t frequency; /* of its input clock, in Hz; 0: not told */
+	uint32_t bank;      /* bytes that flash chips side by side take at once; 0: it is none */
 } bindings[] = {
 	{ "serial", "serial", "ns16550a/", .frequency = 1843200 },
 	{ "pl031", "rtc", "arm,pl031/arm,primecell/", .primecell = true },
 	{ "pl061", "gpio", "arm,pl061/arm,primecell/", .primecell = true, .gpio = true },
 	{ "mc146818", "rtc", "motorola,mc146818/" },
 	{ "virtio-mmio", "virtio", "virtio,mmio/", .dma = true },
+	{ "flash", "flash", "cfi-flash/", .bank = 4 },
 	{ "pvpanic", "pvpanic", "qemu,pvpanic-mmio/" },
 };
 
@@ -204,6 +206,8 @@ static void describe(
 	write_interrupts(dt, dev, platform);
 	if (binding->dma)
 		dt_flag(dt, "dma-coherent");
+	if (binding->bank)
+		dt_u32(dt, "bank-width", binding->bank);
 	if (binding->frequency)
 		dt_u32(dt, "clock-frequency", binding->frequency);
 	if (binding->primecell) {

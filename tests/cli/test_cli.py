@@ -171,6 +171,26 @@ def test_flash_below_the_firmware():
         refuse(dry("--firmware", rom, "--flash", flash), IMAGE, flash, "another guest")
 
 
+def test_an_arm64_machines_firmware_and_flash():
+    def refuse_arm(status, words, *options):
+        refuse(run("device-test", "--arch", "arm64", "-m", "64", *options), status, *words)
+
+    image, flash = path_of("image", b"\x1f\x20\x03\xd5"), path_of("flash-arm", b"\xff" * 0x20000)
+    good = run("device-test", "--arch", "arm64", "-m", "64", "--firmware", image, "--flash", flash)
+    assert good.returncode == 0, good
+    for size in (0x1ffff, 0x10000, 0x30000, 32 << 20):
+        with open(path_of("flash-odd"), "wb") as file:
+            file.truncate(size)
+        refuse_arm(IMAGE, ("flash-odd", str(size), "power of two"), "--flash", path_of("flash-odd"))
+    with open(path_of("image-big"), "wb") as file:
+        file.truncate(64 << 20)
+    refuse_arm(IMAGE, ("image-big", "too large"), "--firmware", path_of("image-big"))
+    refuse_arm(IMAGE, ("image", "too large"), "--firmware", path_of("image-big"), "--firmware-address", "0x80200000")
+    refuse_arm(IMAGE, ("firmware", "image-none", "No such file"), "--firmware", path_of("image-none"))
+    refuse_arm(USAGE, ("--firmware-address", "not in RAM"), "--firmware", image, "--firmware-address", "0x40000000")
+    refuse_arm(USAGE, ("--firmware-address", "--firmware"), "--firmware-address", "0x80000000")
+
+
 def test_firmware_has_some_places_by_heart():
     rom = path_of("rom", b"\xf4" * 0x10000)
     refuse(dry("--firmware", rom, "--place", "acpi-pm=pio:0x1000"), USAGE, "acpi-pm", "--firmware", "0x600")
@@ -347,7 +367,7 @@ def test_a_shutdown_timeout_is_a_number_of_seconds():
 
 def test_what_only_arm_machines_have():
     for option in (("--aarch32",), ("--pmu",), ("--disable-sve",), ("--sve-max-vl", "256"), ("--disable-mte",), ("--no-pvtime",),
-                   ("--kaslr-seed", "1"), ("--rtc", "pl031")):
+                   ("--kaslr-seed", "1"), ("--rtc", "pl031"), ("--firmware-address", "0")):
         refuse(dry("-k", GOOD, *option), USAGE, option[0], "only an arm64 machine has it")
     refuse(dry("-k", GOOD, "--irqchip", "gicv3"), USAGE, "--irqchip gicv3")
 

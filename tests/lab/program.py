@@ -7,11 +7,11 @@ import subprocess
 from bed import initramfs, ui
 
 
-def build(folder, test):
+def build(folder, test, compiler="gcc"):
     """Compiles the C source of the same name beside the test file, or other path, `test`; the program's bytes."""
     source = os.path.splitext(test)[0] + ".c"
     target = os.path.join(folder, "lab", os.path.basename(os.path.splitext(test)[0]))
-    run = subprocess.run(["gcc", "-O1", "-D_GNU_SOURCE", "-Wall", "-Werror", "-static", "-pthread", "-o", target, source], text=True,
+    run = subprocess.run([compiler, "-O1", "-D_GNU_SOURCE", "-Wall", "-Werror", "-static", "-pthread", "-o", target, source], text=True,
                          stderr=subprocess.PIPE)
     if run.returncode != 0:
         raise ui.Failure("%s: %s" % (source, run.stderr.strip().splitlines()[0]))

@@ -104,8 +104,6 @@ static int check(const struct guest_config *config, struct error *err)
 		return error_set(err, -ERANGE, "-c %u: at most %u vCPUs", config->cpus, MAX_CPUS);
 	if (config->boot)
 		return error_set(err, -EINVAL, "--boot: an arm64 kernel is started in one way only");
-	if (config->firmware || config->flash)
-		return error_set(err, -ENOTSUP, "--firmware and --flash: not on arm64 yet");
 	if (config->pci_test_functions > PCI_FUNCTIONS)
 		return error_set(err, -ERANGE, "--pci-test-functions %u: a PCI device has 1 to %d",
 			config->pci_test_functions, PCI_FUNCTIONS);
@@ -218,6 +216,8 @@ static int load(struct board *board, struct error *err)
 
 	if (r == 0)
 		r = draw_seeds(board, err);
+	if (r == 0 && board->config.firmware)
+		r = arm64_firmware_load(board, err);
 	if (r == 0 && board->config.kernel)
 		r = arm64_boot_load(&board->boot, &board->vm->mem, &board->places, err);
 	if (r == 0 && board->config.kernel && !board->loaded)
@@ -234,6 +234,16 @@ static void info(struct board *board, struct board_info *info)
 {
 	const struct kernel *kernel = &board->boot.kernel;
 
+	if (board->config.firmware) {
+		*info = (struct board_info){
+			.entry = board->places.kernel,
+			.firmware_base = board->places.kernel,
+			.firmware_size = board->boot.firmware.size,
+			.cmdline = "",
+			.pci = board->pci,
+		};
+		return;
+	}
 	*info = (struct board_info){
 		.kernel_kind = kernel->kind,
 		.unpacked = kernel->packed,

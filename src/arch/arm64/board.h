@@ -47,9 +47,11 @@ struct board {
 int arm64_phys_bits(uint64_t ram, unsigned limit, unsigned *bits, struct error *err)
 	__attribute__((warn_unused_result));
 
-/* options.c: 0, or -errno with a line in `err`; *seed is set where one is given, *rtc always. */
+/* options.c: 0, or -errno with a line in `err`; *seed is set where one is given, *rtc and *address always. */
 int arm64_check_options(const struct guest_config *config, struct error *err) __attribute__((warn_unused_result));
 int arm64_rtc(const struct guest_config *config, enum rtc *rtc, struct error *err) __attribute__((warn_unused_result));
+int arm64_firmware_address(const struct guest_config *config, uint64_t *address, struct error *err)
+	__attribute__((warn_unused_result));
 int arm64_kaslr_seed(const struct guest_config *config, uint64_t *seed, struct error *err)
 	__attribute__((warn_unused_result));
 
@@ -70,6 +72,10 @@ uint64_t arm64_redist(unsigned cpus);
 uint64_t arm64_its(unsigned cpus);
 /* An MPIDR's affinity fields of a vCPU, as KVM gives them. */
 uint64_t arm64_affinity(unsigned cpu);
+
+/* firmware.c: opens the image, kept until arm64_boot_close(); loads it, when boot_place() has said where else things are. */
+int arm64_firmware_open(struct board *board, struct error *err) __attribute__((warn_unused_result));
+int arm64_firmware_load(struct board *board, struct error *err) __attribute__((warn_unused_result));
 
 /* tree.c: see struct arch. */
 int arm64_tree(struct board *board, void **bytes, size_t *size, struct error *err) __attribute__((warn_unused_result));

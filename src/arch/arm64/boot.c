@@ -28,6 +28,7 @@ void arm64_boot_close(struct boot *boot)
 {
 	arm64_kernel_close(&boot->kernel);
 	image_close(&boot->initrd);
+	image_close(&boot->firmware);
 }
 
 int arm64_boot_place(const struct boot *boot, uint64_t ram, struct boot_places *places, struct error *err)

@@ -13,12 +13,13 @@
 /* The files, open from start to end. A zeroed one is closed. */
 struct boot {
 	struct kernel kernel;
-	struct image initrd; /* path NULL: none */
+	struct image initrd;   /* path NULL: none */
+	struct image firmware; /* likewise; then there is no kernel */
 };
 
 /* Guest-physical. */
 struct boot_places {
-	uint64_t kernel; /* its first byte, where the boot CPU starts */
+	uint64_t kernel; /* its first byte, or firmware's, where the boot CPU starts */
 	uint64_t initrd, initrd_size;
 	uint64_t tree; /* LAYOUT_DT_SIZE bytes */
 };

@@ -7,6 +7,7 @@
  *	01010000  RTC
  *	01020000  stolen time		64 bytes a vCPU, in memory of its own
  *	01030000  devices of our own	0x1000 apart, the GPIO chip and a GICv2m's frame among them
+ *	02000000  flash			16 MiB at most
  *	03000000  virtio-mmio		0x200 each
  *	3fff0000  GIC distributor	below it redistributors (GICv3) or the CPU interface (GICv2)
  *	40000000  PCI ECAM		256 MiB
@@ -33,6 +34,8 @@
 #define LAYOUT_DEBUGCON    0x01033000ULL
 #define LAYOUT_GPIO        0x01034000ULL
 #define LAYOUT_MSI         0x01035000ULL
+
+#define LAYOUT_FLASH 0x02000000ULL
 
 #define LAYOUT_VIRTIO      0x03000000ULL
 #define LAYOUT_VIRTIO_STEP 0x00000200ULL

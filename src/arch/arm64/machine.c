@@ -7,6 +7,7 @@
 #include "arch/guest_devices.h"
 #include "dev/cmos.h"
 #include "dev/debugcon.h"
+#include "dev/flash.h"
 #include "dev/gicv2m.h"
 #include "dev/held.h"
 #include "dev/pl031.h"
@@ -175,6 +176,15 @@ int arm64_add_frame(struct board *board, struct error *err)
 	return place_devices(board->vm, table, 1, err);
 }
 
+/* It begins where its window does, which has room for the largest. */
+static int add_flash(struct board *board, struct error *err)
+{
+	const struct flash_config config = { .path = board->config.flash, .pair = true };
+	const struct placement table[] = { { "flash", &flash_type, &config, .at = { MMIO(LAYOUT_FLASH) } } };
+
+	return place_devices(board->vm, table, 1, err);
+}
+
 int arm64_build(struct board *board, struct error *err)
 {
 	enum rtc rtc;
@@ -189,6 +199,10 @@ int arm64_build(struct board *board, struct error *err)
 	/* Where the best is asked for, it is known when KVM has been asked. */
 	if (r == 0 && board->gic == GIC_V2M)
 		r = arm64_add_frame(board, err);
+	if (r == 0 && board->config.flash)
+		r = add_flash(board, err);
+	if (r == 0 && board->config.firmware)
+		r = arm64_firmware_open(board, err);
 	if (r)
 		return r;
 	board->pci = pci_host_bus(vm_device(board->vm, "pci"));

@@ -85,9 +85,29 @@ static int check_aarch32(const struct guest_config *config, struct error *err)
 	return 0;
 }
 
+/* Code that finds what is near it by pages (ADRP) wants to lie at one's begin. */
+int arm64_firmware_address(const struct guest_config *config, uint64_t *address, struct error *err)
+{
+	const char *text = config->arm.firmware_address;
+
+	*address = LAYOUT_RAM;
+	if (!text)
+		return 0;
+	if (!config->firmware)
+		return error_set(err, -EINVAL, "--firmware-address goes with --firmware");
+	if (!number(text, address))
+		return error_set(err, -EINVAL, "--firmware-address '%.100s': not a number, decimal or with 0x", text);
+	if (*address % 4096)
+		return error_set(err, -EINVAL, "--firmware-address %.100s: not a multiple of 4 KiB", text);
+	if (*address - LAYOUT_RAM >= config->ram)
+		return error_set(err, -EINVAL, "--firmware-address %.100s: not in RAM, which is 0x%llx-0x%llx", text,
+			LAYOUT_RAM, (unsigned long long)(LAYOUT_RAM + config->ram - 1));
+	return 0;
+}
+
 int arm64_check_options(const struct guest_config *config, struct error *err)
 {
-	uint64_t seed;
+	uint64_t value;
 	enum rtc rtc;
 	unsigned bits;
 	int r = config->arm.aarch32 ? check_aarch32(config, err) : 0;
@@ -97,6 +117,8 @@ int arm64_check_options(const struct guest_config *config, struct error *err)
 	if (r == 0)
 		r = arm64_sve_max_vl(config, &bits, err);
 	if (r == 0)
-		r = arm64_kaslr_seed(config, &seed, err);
-	return r ? r : arm64_rtc(config, &rtc, err);
+		r = arm64_kaslr_seed(config, &value, err);
+	if (r == 0)
+		r = arm64_rtc(config, &rtc, err);
+	return r ? r : arm64_firmware_address(config, &value, err);
 }

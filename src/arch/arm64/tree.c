@@ -46,7 +46,8 @@ static void write_chosen(struct dt *dt, const struct board *board)
 	char path[64];
 
 	dt_begin(dt, "chosen");
-	dt_string(dt, "bootargs", board->cmdline);
+	if (!board->config.firmware)
+		dt_string(dt, "bootargs", board->cmdline);
 	if (dt_path(vm_device(board->vm, "serial0"), &platform, path, sizeof(path)))
 		dt_string(dt, "stdout-path", path);
 	if (board->places.initrd_size) {
@@ -80,7 +81,8 @@ static void write_cpus(struct dt *dt, const struct board *board)
 
 		dt_begin(dt, "cpu@%x", affinity);
 		dt_string(dt, "device_type", "cpu");
-		dt_string(dt, "compatible", "arm,armv8");
+		/* As the binding has it, and as EDK2 knows it from kvmtool. */
+		dt_strings(dt, "compatible", "arm,armv8/arm,arm-v8/");
 		dt_u32(dt, "reg", affinity);
 		if (board->config.cpus > 1)
 			dt_string(dt, "enable-method", "psci");

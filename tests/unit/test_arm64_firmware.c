@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* test_arm64_firmware.c - what an arm64 machine has instead of a kernel, or beside it: firmware in RAM, and the flash. */
+#include "arm64_bed.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A new file of so many bytes, of which the first are "hello". */
+static void write_file(char path[40], off_t size)
+{
+	int fd;
+
+	strcpy(path, "/tmp/trapline-firmware-XXXXXX");
+	fd = mkstemp(path);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, "hello", 5), 5);
+	assert_int_equal(ftruncate(fd, size), 0);
+	close(fd);
+}
+
+/* It is loaded where it is wanted, and again; the tree has no command line then. */
+static void test_firmware(void **state)
+{
+	static const struct {
+		const char *address;
+		uint64_t at;
+	} good[] = { { NULL, LAYOUT_RAM }, { "0x80200000", LAYOUT_RAM + 2 * MIB },
+		{ "2149580800", LAYOUT_RAM + 2 * MIB } };
+	struct guest_config config = { .ram = 64 * MIB, .cpus = 1 };
+	char path[40];
+	uint8_t got[5];
+
+	write_file(path, 5);
+	config.firmware = path;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct board_info info;
+		struct bed *bed;
+
+		config.arm.firmware_address = good[i].address;
+		bed = bed_new(&config);
+		for (unsigned life = 0; life < 2; life++) {
+			struct error err = { 0 };
+
+			assert_int_equal(mem_write(&bed->vm.mem, good[i].at, "_____", 5), 0);
+			if (arch_arm64.load(bed->board, &err))
+				fail_msg("%s", err.text);
+			assert_int_equal(mem_read(&bed->vm.mem, good[i].at, got, 5), 0);
+			assert_memory_equal(got, "hello", 5);
+		}
+		arch_arm64.info(bed->board, &info);
+		assert_true(info.entry == good[i].at && info.firmware_base == good[i].at && info.firmware_size == 5);
+		take_tree(bed, GIC_V3);
+		assert_null(fdt_getprop(bed->tree, fdt_path_offset(bed->tree, "/chosen"), "bootargs", NULL));
+		bed_free(bed);
+	}
+	unlink(path);
+}
+
+static void test_bad_firmware(void **state)
+{
+	static const struct {
+		const char *address, *words;
+		bool alone;
+	} bad[] = { { "0x80000001", "multiple of 4 KiB" }, { "0x40000000", "not in RAM" },
+		{ "0x84000000", "not in RAM" }, { "here", "not a number" },
+		{ "0x80000000", "goes with --firmware", true } };
+	struct guest_config config = { .ram = 64 * MIB, .cpus = 1 };
+	struct error err = { 0 };
+	char path[40];
+	struct bed *bed;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		config.firmware = bad[i].alone ? NULL : "x";
+		config.arm.firmware_address = bad[i].address;
+		assert_true(arch_arm64.check(&config, &err) < 0);
+		assert_int_equal(err.status, STATUS_USAGE);
+		assert_non_null(strstr(err.text, "--firmware-address"));
+		if (!strstr(err.text, bad[i].words))
+			fail_msg("'%s' instead of '%s'", err.text, bad[i].words);
+	}
+	/* Up to the device tree it has room, and no further. */
+	write_file(path, 5);
+	config.firmware = path;
+	config.arm.firmware_address = "0x83fbf000";
+	for (unsigned more = 0; more < 2; more++) {
+		assert_int_equal(truncate(path, 4096 + more), 0);
+		bed = bed_new(&config);
+		assert_int_equal(arch_arm64.load(bed->board, &err), more ? -ENOSPC : 0);
+		bed_free(bed);
+	}
+	assert_non_null(strstr(err.text, "too large for the guest's RAM"));
+	unlink(path);
+}
+
+static void test_flash(void **state)
+{
+	struct guest_config config = plain(1, 64 * MIB);
+	const fdt32_t *at;
+	char path[40];
+	struct bed *bed;
+	int node;
+
+	write_file(path, MIB);
+	config.flash = path;
+	bed = bed_new(&config);
+	take_tree(bed, GIC_V3);
+	node = fdt_path_offset(bed->tree, "/flash@2000000");
+	assert_int_equal(fdt_node_check_compatible(bed->tree, node, "cfi-flash"), 0);
+	at = property(bed->tree, node, "reg", 16);
+	assert_true(cells(at) == vm_device(&bed->vm, "flash")->regions[0]->base && cells(at + 2) == MIB);
+	assert_int_equal(fdt32_to_cpu(*property(bed->tree, node, "bank-width", 4)), 4);
+	bed_free(bed);
+	unlink(path);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_firmware),
+		cmocka_unit_test(test_bad_firmware),
+		cmocka_unit_test(test_flash),
+	};
+
+	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
+}
