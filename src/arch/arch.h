@@ -47,8 +47,9 @@ struct guest_arm {
 	const char *rtc; /* the clock's chip, by the name that arch.check() knows; NULL: the usual one */
 	/* A number, guest-physical, where firmware is loaded and starts; NULL: RAM's begin. */
 	const char *firmware_address;
-	bool aarch32;                             /* its processors are 32-bit */
-	bool pmu;                                 /* they have a PMU */
+	bool aarch32;     /* its processors are 32-bit */
+	const char *psci; /* who answers firmware calls, by the name that arch.check() knows; NULL: KVM */
+	bool pmu;         /* they have a PMU */
 	bool disable_sve, disable_mte, no_pvtime; /* without these, where KVM has them */
 	const char *sve_max_vl;                   /* bits of their longest vectors; NULL: as KVM has them */
 	const char *kaslr_seed; /* a number, by which a kernel chooses its place; NULL: a random one at each start */

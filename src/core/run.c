@@ -110,6 +110,18 @@ void run_leave(struct run *run, struct runner *runner)
 	pthread_mutex_unlock(&run->lock);
 }
 
+void run_call(struct run *run, struct runner *runner)
+{
+	struct runner *at;
+
+	pthread_mutex_lock(&run->lock);
+	for (at = run->runners; at && at != runner; at = at->next)
+		;
+	if (at)
+		at->kick(at);
+	pthread_mutex_unlock(&run->lock);
+}
+
 bool run_interrupted(struct run *run)
 {
 	/*

@@ -65,6 +65,9 @@ void run_fini(struct run *run);
 void run_join(struct run *run, struct runner *runner);  /* before the vCPU's first run_enter() */
 void run_leave(struct run *run, struct runner *runner); /* after its last; each joined runner leaves */
 
+/* From any thread: kicks this one, unless it has left (its thread may be gone then). Says nothing else to it. */
+void run_call(struct run *run, struct runner *runner);
+
 /* On a vCPU's thread: true to enter the guest, after waiting out any pause; false when STOPPED: end the thread. */
 bool run_enter(struct runner *runner);
 /* On a vCPU's thread: whether it should come back to run_enter() rather than enter the guest. Cheap. */

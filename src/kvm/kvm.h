@@ -43,6 +43,7 @@ struct vcpu {
 	struct kvm_run *run; /* shared with the kernel; mapped run_size bytes */
 	pthread_t thread;
 	bool started;
+	bool wanted;                    /* vcpu_call() was; atomic */
 	bool entered;                   /* the guest, at least once */
 	uint64_t exits;                 /* to user space */
 	uint64_t interrupted;           /* KVM_RUN returned, but asked for nothing */
@@ -64,6 +65,13 @@ struct kvm {
 	/* Called once, on the boot CPU's thread, before it first enters the guest; NULL: nobody. Set before the run. */
 	void (*first_entry)(void *arg);
 	void *first_entry_arg;
+	/*
+	 * The architecture's, on the vCPU's thread: a call that the guest made to whom it runs on, and a vcpu_call(). NULL: it
+	 * asks for neither. Set before there are threads.
+	 */
+	void (*hypercall)(struct vcpu *vcpu);
+	void (*called)(struct vcpu *vcpu);
+	void *arch;    /* its argument */
 	bool no_ports; /* no vCPU has instructions for them, so accesses to them come by memory; set before kvm_create() */
 	struct bus_listener listener;
 	uint64_t slots[KVM_SLOTS / 64]; /* bitmap of those in use; under the bus's edit lock */
@@ -129,6 +137,8 @@ int kvm_make_vcpus(struct kvm *kvm, unsigned n, struct error *err) __attribute__
  */
 int kvm_start_vcpus(struct kvm *kvm, struct early_thread *first, const unsigned *host_cpus, struct error *err)
 	__attribute__((warn_unused_result));
+/* From any thread: kvm->called() is called on the vCPU's own, before it enters the guest again, which it leaves for that. */
+void vcpu_call(struct vcpu *vcpu);
 void kvm_join_vcpus(struct kvm *kvm);
 
 /* Before parked vCPUs go on after a pause: a guest's watchdogs are not to mind it, where its clock is KVM's. */

@@ -33,6 +33,12 @@ static void kick(struct runner *runner)
 		pthread_kill(vcpu->thread, KICK_SIGNAL);
 }
 
+void vcpu_call(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->wanted, true, __ATOMIC_SEQ_CST);
+	run_call(&vcpu->kvm->vm->run, &vcpu->runner);
+}
+
 /* Some stores to lines that are this vCPU's own; nothing beside the exit that led here. */
 static void remember_trap(struct vcpu *vcpu, struct vcpu_trap trap, const void *data)
 {
@@ -159,6 +165,12 @@ static void serve_exit(struct vcpu *vcpu)
 	case KVM_EXIT_SYSTEM_EVENT:
 		serve_system_event(vcpu);
 		break;
+	case KVM_EXIT_HYPERCALL:
+		if (vcpu->kvm->hypercall)
+			vcpu->kvm->hypercall(vcpu);
+		else
+			vcpu_failed(vcpu, REASON_KVM_ERROR, "a hypercall that was not asked for");
+		break;
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 		break;
@@ -213,6 +225,9 @@ static void *vcpu_thread(void *arg)
 		set_immediate_exit(vcpu, 0);
 		if (run_interrupted(vcpu->runner.run) && !run_enter(&vcpu->runner))
 			break;
+		if (__atomic_load_n(&vcpu->wanted, __ATOMIC_RELAXED) &&
+			__atomic_exchange_n(&vcpu->wanted, false, __ATOMIC_SEQ_CST))
+			vcpu->kvm->called(vcpu);
 		if (!vcpu->entered)
 			first_entry(vcpu);
 		enter_guest(vcpu);

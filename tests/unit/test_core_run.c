@@ -371,6 +371,32 @@ static void test_leaver_is_not_waited_for(void **state)
 	run_fini(&run);
 }
 
+static void note_kick(struct runner *runner)
+{
+	struct fake *fake = container_of(runner, struct fake, runner);
+
+	add(&fake->kicks);
+}
+
+/* One is kicked, and no other; who has left is let alone. */
+static void test_call(void **state)
+{
+	struct fake fakes[2] = { { .runner.kick = note_kick }, { .runner.kick = note_kick } };
+	struct run run;
+
+	run_init(&run);
+	run_join(&run, &fakes[0].runner);
+	run_join(&run, &fakes[1].runner);
+	run_call(&run, &fakes[1].runner);
+	assert_int_equal(fakes[0].kicks, 0);
+	assert_int_equal(fakes[1].kicks, 1);
+	run_leave(&run, &fakes[1].runner);
+	run_call(&run, &fakes[1].runner);
+	assert_int_equal(fakes[1].kicks, 1);
+	run_leave(&run, &fakes[0].runner);
+	run_fini(&run);
+}
+
 /* A handler holds: its vCPU and all others stay out until the release, and the handler has not waited. */
 static void test_hold_in_handler(void **state)
 {
@@ -461,6 +487,7 @@ int main(void)
 		cmocka_unit_test(test_complete_before_parking),
 		cmocka_unit_test(test_precedence),
 		cmocka_unit_test(test_leaver_is_not_waited_for),
+		cmocka_unit_test(test_call),
 		cmocka_unit_test(test_hold_in_handler),
 		cmocka_unit_test(test_holds_nest_and_hinder_nobody),
 		cmocka_unit_test(test_names),

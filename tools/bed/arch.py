@@ -29,8 +29,10 @@ class Arch:
     emulator: str = ""   # runs its programs on another host
     # Other machines that tests may ask for, by name, like `machine`.
     others: dict = dataclasses.field(default_factory=dict)
-    # Kernels of other architectures that its KVM runs as well: flavour -> (Debian's name of the architecture, meta package).
+    # Kernels of elsewhere: flavour -> (Debian's names of the architecture and of the release, meta package). Of another
+    # architecture, these are guests that its KVM runs as well.
     guests: dict = dataclasses.field(default_factory=dict)
+    inners: dict = dataclasses.field(default_factory=dict)  # what L1 runs where it is not `inner`, by others' names
     append: str = ""     # more words for L1's command line
     modules: tuple = dataclasses.field(default=("virtio_pci", "virtio_console", "virtio_blk", "tun"))
     # What L1 has for tests to load.
@@ -75,8 +77,12 @@ ARCHES = {
             triplet="aarch64-linux-gnu",
             family="aarch64",
             emulator="qemu-aarch64-static",
-            guests={"armmp": ("armhf", "linux-image-armmp"), "armmp-lpae": ("armhf", "linux-image-armmp-lpae")},
-            others={"max": ("-M", "virt,virtualization=on,gic-version=3,mte=on", "-cpu", "max,pauth-impdef=on"),
+            guests={"armmp": ("armhf", "bookworm", "linux-image-armmp"),
+                    "armmp-lpae": ("armhf", "bookworm", "linux-image-armmp-lpae"),
+                    "newer": ("arm64", "trixie", "linux-image-cloud-arm64")},
+            inners={"newer": "newer"},
+            others={"newer": ("-M", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a72"),
+                    "max": ("-M", "virt,virtualization=on,gic-version=3,mte=on", "-cpu", "max,pauth-impdef=on"),
                     "n1": ("-M", "virt,virtualization=on,gic-version=3", "-cpu", "neoverse-n1,pmu=off"),
                     "gicv2": ("-M", "virt,virtualization=on,gic-version=2", "-cpu", "cortex-a72")},
         ),

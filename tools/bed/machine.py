@@ -199,7 +199,7 @@ class Machine:
 
         `script` is for run_alone(): a shell script that L1 runs instead of serving requests.
         """
-        self.kernel = self.cache.kernel(self.arch.inner)
+        self.kernel = self.cache.kernel(self.arch.inners.get(self.bed, self.arch.inner))
         modules = initramfs.Modules(self.kernel)
         archive = initramfs.Archive()
         archive.copy("init", os.path.join(HERE, "inner-init"))

@@ -46,7 +46,9 @@ class Kernel:
 
     @property
     def modules(self):
-        return os.path.join(self.folder, "lib", "modules", self.release)
+        # Newer packages have theirs in /usr/lib.
+        found = os.path.join(self.folder, "usr", "lib", "modules", self.release)
+        return found if os.path.isdir(found) else os.path.join(self.folder, "lib", "modules", self.release)
 
     @property
     def vmlinux(self):
@@ -70,11 +72,13 @@ class Cache:
         os.makedirs(self.folder, exist_ok=True)
 
     def of(self, flavour):
-        """The cache with a flavour's packages: this one, or that of another architecture whose guests run here too."""
+        """The cache with a flavour's packages: this one, or that of another architecture or release."""
         if flavour not in self.arch.guests:
             return self
-        debian, meta = self.arch.guests[flavour]
-        return Cache(dataclasses.replace(self.arch, name=debian, debian=debian, kernels={flavour: meta}, guests={}), self.show)
+        debian, suite, meta = self.arch.guests[flavour]
+        name = debian if suite == self.arch.suite else "%s-%s" % (debian, suite)
+        return Cache(dataclasses.replace(self.arch, name=name, debian=debian, suite=suite, kernels={flavour: meta},
+                                         guests={}), self.show)
 
     def kernel(self, flavour, update=False):
         """The kernel of a flavour ("cloud", "full"); downloaded when it is not there, or on request when it is old."""

@@ -123,6 +123,7 @@ static void destroy(struct board *board)
 	arm64_boot_close(&board->boot);
 	bus_remove(board->vm->bus, &board->ports);
 	bus_remove(board->vm->bus, &board->pvtime);
+	free(board->psci);
 	bus_remove(board->vm->bus, &board->ram);
 	bus_drain(board->vm->bus);
 	free(board);
@@ -152,6 +153,20 @@ static int add_ram(struct board *board, struct error *err)
 	return r ? error_set(err, r, "guest RAM at %#llx: %s", LAYOUT_RAM, strerror(-r)) : 0;
 }
 
+static int add_psci(struct board *board, struct error *err)
+{
+	bool user;
+	int r = arm64_psci_user(&board->config, &user, err);
+
+	if (r || !user)
+		return r;
+	board->psci = malloc(sizeof(*board->psci));
+	if (!board->psci)
+		return error_set(err, -ENOMEM, "no memory for --psci user");
+	psci_init(board->psci, board->config.cpus);
+	return 0;
+}
+
 static int create(struct vm *vm, const struct guest_config *config, struct board **out, struct error *err)
 {
 	struct board *board = calloc(1, sizeof(*board));
@@ -166,6 +181,8 @@ static int create(struct vm *vm, const struct guest_config *config, struct board
 	board->gic_fd = board->its_fd = -1;
 	vm->ram_size = config->ram;
 	r = add_ram(board, err);
+	if (r == 0)
+		r = add_psci(board, err);
 	if (r) {
 		destroy(board);
 		return r;

@@ -6,6 +6,7 @@
 #include "arch/arch.h"
 #include "arch/arm64/boot.h"
 #include "arch/arm64/layout.h"
+#include "arch/arm64/psci.h"
 #include "pci/pci.h"
 
 #define BOARD_CMDLINE_SIZE 2048 /* Linux's COMMAND_LINE_SIZE on arm64 */
@@ -35,6 +36,7 @@ struct board {
 	bool rootless; /* see struct board_info */
 	bool loaded;   /* at least once */
 
+	struct psci *psci;  /* NULL: KVM answers firmware calls */
 	enum gic wanted;    /* NR_GICS: the best */
 	enum gic gic;       /* what this KVM has; before it is asked, what a machine would have that has all */
 	int gic_fd, its_fd; /* KVM's devices; -1: none */
@@ -59,6 +61,8 @@ static inline bool gic_is_v2(enum gic gic)
 {
 	return gic == GIC_V2 || gic == GIC_V2M;
 }
+int arm64_psci_user(const struct guest_config *config, bool *user, struct error *err)
+	__attribute__((warn_unused_result));
 /* In bits, from 128 to 2,048; 0: none is given. */
 int arm64_sve_max_vl(const struct guest_config *config, unsigned *bits, struct error *err)
 	__attribute__((warn_unused_result));
@@ -93,6 +97,10 @@ int cpu_enable(const struct board *board, const struct kvm *kvm, struct error *e
 uint32_t cpu_features(const struct board *board, const struct kvm *kvm);
 int cpu_finish(const struct board *board, struct vcpu *vcpu, struct error *err) __attribute__((warn_unused_result));
 int cpu_start(const struct board *board, struct vcpu *vcpu, struct error *err) __attribute__((warn_unused_result));
+/* psci_kvm.c: has KVM leave firmware calls to us, where they are ours; before vCPUs. Then what the vCPUs' threads do. */
+int psci_take(struct board *board, struct kvm *kvm, struct error *err) __attribute__((warn_unused_result));
+void psci_hypercall(struct vcpu *vcpu);
+void psci_called(struct vcpu *vcpu);
 /* gic.c: makes the interrupt controller that board->gic is set to, before vCPUs; starts it, after them; resets it. */
 int gic_create(struct board *board, int vm_fd, struct error *err) __attribute__((warn_unused_result));
 int gic_start(struct board *board, struct error *err) __attribute__((warn_unused_result));

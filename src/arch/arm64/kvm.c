@@ -53,6 +53,8 @@ static int make_chips(struct board *board, struct kvm *kvm, struct error *err)
 	/* KVM_IRQ_LINE's numbers: the kind in the upper byte, then the INTID. */
 	kvm->first_line = (uint32_t)KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT | FIRST_SPI;
 	r = cpu_enable(board, kvm, err);
+	if (r == 0)
+		r = psci_take(board, kvm, err);
 	return r ? r : gic_create(board, kvm->fd, err);
 }
 
@@ -109,6 +111,8 @@ static int make_vcpu(struct board *board, struct vcpu *vcpu, struct error *err)
 
 static int reset(struct board *board, struct kvm *kvm, struct error *err)
 {
+	if (board->psci)
+		psci_reset(board->psci);
 	for (unsigned i = 0; i < kvm->nr_vcpus; i++) {
 		if (ioctl(kvm->vcpus[i].fd, KVM_ARM_VCPU_INIT, kvm->vcpus[i].power_on))
 			return refused(err, "to reset a vCPU");

@@ -51,6 +51,16 @@ int arm64_rtc(const struct guest_config *config, enum rtc *rtc, struct error *er
 	return -EINVAL;
 }
 
+int arm64_psci_user(const struct guest_config *config, bool *user, struct error *err)
+{
+	const char *text = config->arm.psci;
+
+	*user = text && strcmp(text, "user") == 0;
+	if (!text || *user || strcmp(text, "kvm") == 0)
+		return 0;
+	return error_set(err, -EINVAL, "--psci '%.100s': there are kvm and user", text);
+}
+
 #define VECTOR_STEP 128
 #define VECTOR_MAX  2048
 
@@ -110,10 +120,13 @@ int arm64_check_options(const struct guest_config *config, struct error *err)
 	uint64_t value;
 	enum rtc rtc;
 	unsigned bits;
+	bool user;
 	int r = config->arm.aarch32 ? check_aarch32(config, err) : 0;
 
 	if (config->arm.sve_max_vl && config->arm.disable_sve)
 		return error_set(err, -EINVAL, "--sve-max-vl does not go with --disable-sve: leave one of them out");
+	if (r == 0)
+		r = arm64_psci_user(config, &user, err);
 	if (r == 0)
 		r = arm64_sve_max_vl(config, &bits, err);
 	if (r == 0)
