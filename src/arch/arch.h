@@ -49,6 +49,7 @@ struct guest_arm {
 	const char *firmware_address;
 	bool aarch32;     /* its processors are 32-bit */
 	const char *psci; /* who answers firmware calls, by the name that arch.check() knows; NULL: KVM */
+	bool nested;      /* they have EL2, for a hypervisor of the guest's */
 	bool pmu;         /* they have a PMU */
 	bool disable_sve, disable_mte, no_pvtime; /* without these, where KVM has them */
 	const char *sve_max_vl;                   /* bits of their longest vectors; NULL: as KVM has them */

@@ -16,6 +16,7 @@ const char *guest_arm_given(const struct guest_arm *arm)
 		{ "aarch32", arm->aarch32 },
 		{ "firmware-address", arm->firmware_address },
 		{ "psci", arm->psci },
+		{ "nested", arm->nested },
 		{ "pmu", arm->pmu },
 		{ "disable-sve", arm->disable_sve },
 		{ "sve-max-vl", arm->sve_max_vl },

@@ -62,6 +62,7 @@ static int take_kernel(struct machine_config *m, int n, char **argv, struct erro
 			&(a)->aarch32 },                                                                               \
 		{ OPTION_STRING, 0, "psci", "WHO", "arm64: kvm (default) or user answers calls to firmware",           \
 			&(a)->psci },                                                                                  \
+		{ OPTION_FLAG, 0, "nested", NULL, "arm64: EL2 for the guest; refused as yet", &(a)->nested },          \
 		{ OPTION_FLAG, 0, "pmu", NULL, "arm64: the guest has a PMU (performance counters)", &(a)->pmu },       \
 		{ OPTION_FLAG, 0, "disable-sve", NULL, "arm64: no SVE, even where KVM has it", &(a)->disable_sve },    \
 		{ OPTION_STRING, 0, "sve-max-vl", "BITS", "arm64: SVE's longest vectors; default: KVM's",              \

@@ -367,7 +367,8 @@ def test_a_shutdown_timeout_is_a_number_of_seconds():
 
 def test_what_only_arm_machines_have():
     for option in (("--aarch32",), ("--pmu",), ("--disable-sve",), ("--sve-max-vl", "256"), ("--disable-mte",), ("--no-pvtime",),
-                   ("--kaslr-seed", "1"), ("--rtc", "pl031"), ("--firmware-address", "0"), ("--psci", "kvm")):
+                   ("--kaslr-seed", "1"), ("--rtc", "pl031"), ("--firmware-address", "0"), ("--psci", "kvm"),
+                   ("--nested",)):
         refuse(dry("-k", GOOD, *option), USAGE, option[0], "only an arm64 machine has it")
     refuse(dry("-k", GOOD, "--irqchip", "gicv3"), USAGE, "--irqchip gicv3")
 

@@ -326,6 +326,9 @@ static void test_cpu_options(void **state)
 	config.arm.disable_sve = true;
 	assert_true(arch_arm64.check(&config, &err) < 0);
 	assert_non_null(strstr(err.text, "--disable-sve"));
+	config.arm = (struct guest_arm){ .aarch32 = true, .nested = true };
+	assert_true(arch_arm64.check(&config, &err) < 0);
+	assert_non_null(strstr(err.text, "--nested does not go with --aarch32"));
 	config.arm = (struct guest_arm){ .psci = "us" };
 	assert_true(arch_arm64.check(&config, &err) < 0);
 	assert_non_null(strstr(err.text, "--psci 'us': there are kvm and user"));

@@ -13,6 +13,9 @@
 #include "arch/arm64/board.h"
 #include "kvm/kvm.h"
 
+/* Linux 6.16's; older headers do not have it. */
+#define CAP_ARM_EL2 240
+
 #define PMU_INTID (16 + LAYOUT_PPI_PMU)
 
 static int refused(struct error *err, const char *what)
@@ -31,6 +34,8 @@ int cpu_check(const struct board *board, const struct kvm *kvm, struct error *er
 		{ arm->aarch32, KVM_CAP_ARM_EL1_32BIT, "aarch32", "KVM_CAP_ARM_EL1_32BIT",
 			"a CPU that has 32-bit kernels" },
 		{ arm->pmu, KVM_CAP_ARM_PMU_V3, "pmu", "KVM_CAP_ARM_PMU_V3", "a PMU that the host's kernel drives" },
+		{ arm->nested, CAP_ARM_EL2, "nested", "KVM_CAP_ARM_EL2",
+			"a CPU with nested virtualization, and Linux 6.16 or later" },
 		{ arm->sve_max_vl, KVM_CAP_ARM_SVE, "sve-max-vl", "KVM_CAP_ARM_SVE", "a CPU with SVE" },
 	};
 
@@ -39,6 +44,8 @@ int cpu_check(const struct board *board, const struct kvm *kvm, struct error *er
 			return error_set(err, -ENOTSUP, "--%s: this KVM lacks %s (%s)", needs[i].option, needs[i].name,
 				needs[i].why);
 	}
+	if (arm->nested)
+		return error_set(err, -ENOTSUP, "--nested: this KVM has it, and trapline does not use it yet");
 	return 0;
 }
 

@@ -81,6 +81,8 @@ int arm64_sve_max_vl(const struct guest_config *config, unsigned *bits, struct e
 
 static int check_aarch32(const struct guest_config *config, struct error *err)
 {
+	if (config->arm.nested)
+		return error_set(err, -EINVAL, "--nested does not go with --aarch32: 32-bit guests have no EL2");
 	if (config->arm.sve_max_vl)
 		return error_set(
 			err, -EINVAL, "--sve-max-vl does not go with --aarch32: 32-bit processors have no SVE");

@@ -34,7 +34,7 @@ read answer
 
 def refused(t):
     for option, name in ((("--pmu",), "KVM_CAP_ARM_PMU_V3"), (("--aarch32",), "KVM_CAP_ARM_EL1_32BIT"),
-                         (("--sve-max-vl", "128"), "KVM_CAP_ARM_SVE")):
+                         (("--nested",), "KVM_CAP_ARM_EL2"), (("--sve-max-vl", "128"), "KVM_CAP_ARM_SVE")):
         kernel = "/dev/null"
         if option == ("--aarch32",):
             # The least that is a zImage: KVM is asked when the files are known to be good.
