@@ -93,6 +93,21 @@ static void test_bad_firmware(void **state)
 	unlink(path);
 }
 
+/* EDK2 looks for the end of the console's path in what follows it: nothing random does. */
+static void test_path_is_last(void **state)
+{
+	struct guest_config config = plain(1, 64 * MIB);
+	struct bed *bed = bed_new(&config);
+	const char *name = NULL;
+	int at;
+
+	take_tree(bed, GIC_V3);
+	fdt_for_each_property_offset(at, bed->tree, fdt_path_offset(bed->tree, "/chosen"))
+		assert_non_null(fdt_getprop_by_offset(bed->tree, at, &name, NULL));
+	assert_string_equal(name, "stdout-path");
+	bed_free(bed);
+}
+
 static void test_flash(void **state)
 {
 	struct guest_config config = plain(1, 64 * MIB);
@@ -119,6 +134,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_firmware),
 		cmocka_unit_test(test_bad_firmware),
+		cmocka_unit_test(test_path_is_last),
 		cmocka_unit_test(test_flash),
 	};
 

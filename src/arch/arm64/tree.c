@@ -48,8 +48,6 @@ static void write_chosen(struct dt *dt, const struct board *board)
 	dt_begin(dt, "chosen");
 	if (!board->config.firmware)
 		dt_string(dt, "bootargs", board->cmdline);
-	if (dt_path(vm_device(board->vm, "serial0"), &platform, path, sizeof(path)))
-		dt_string(dt, "stdout-path", path);
 	if (board->places.initrd_size) {
 		dt_u64(dt, "linux,initrd-start", board->places.initrd);
 		dt_u64(dt, "linux,initrd-end", board->places.initrd + board->places.initrd_size);
@@ -58,6 +56,9 @@ static void write_chosen(struct dt *dt, const struct board *board)
 		dt_u64(dt, "kaslr-seed", board->kaslr_seed);
 	if (board->random)
 		dt_bytes(dt, "rng-seed", board->rng_seed, sizeof(board->rng_seed));
+	/* The last: EDK2 (of 2022, for kvmtool's machine) looks for this path's end in what follows, and finds some in random bytes. */
+	if (dt_path(vm_device(board->vm, "serial0"), &platform, path, sizeof(path)))
+		dt_string(dt, "stdout-path", path);
 	dt_end(dt);
 }
 
