@@ -25,6 +25,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "..", "tools"))
 sys.path.insert(0, HERE)
 from bed import arch as arches  # noqa: E402
 from bed import initramfs, machine, packages, ui  # noqa: E402
+import program  # noqa: E402
 import testing  # noqa: E402
 
 DEFAULT_TIMEOUT = 120
@@ -383,7 +384,7 @@ def main():
     parser.add_argument("--verbose", action="store_true", help="guests show their kernel's whole log")
     parser.add_argument("--results", metavar="FILE", help="write results as JSON")
     args = parser.parse_args()
-    arch = arches.find(args.arch)
+    arch = program.arch = arches.find(args.arch)
     cases = select(load(HERE, arch.name), args.tests)
     lab = Lab(args, arch, cases)
     if args.list:

@@ -2,7 +2,8 @@
 """The inner machine's side of a guest's network, by tap or by passt."""
 
 import contextlib
-import shutil
+
+import program
 
 # The tap's script, as kvmtool's users have them: it gets the interface's name.
 UP = """#!/bin/sh
@@ -46,7 +47,7 @@ exec chroot . "$@"
 @contextlib.contextmanager
 def passt(t):
     """The inner machine has passt, and routes that lead nowhere for it to copy. Yields words to put before trapline's."""
-    t.inner.install(shutil.which("passt"), "/bin/passt")
+    t.inner.install(program.packaged("/usr/bin/passt"), "/bin/passt")
     t.inner.put("/etc/passwd", "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")
     t.inner.put("/tmp/rooted", _ROOTED, 0o755)
     t.sh("tunctl -t up0 >/dev/null; echo 0 >/proc/sys/net/ipv6/conf/up0/accept_dad\n"

@@ -4,13 +4,18 @@
 import os
 import subprocess
 
-from bed import initramfs, ui
+from bed import arch as arches
+from bed import cross, ui
+
+# Whose guests run them: a lab sets it before it builds anything, and has one only.
+arch = arches.host()
 
 
-def build(folder, test, compiler="gcc"):
+def build(folder, test, compiler=None):
     """Compiles the C source of the same name beside the test file, or other path, `test`; the program's bytes."""
     source = os.path.splitext(test)[0] + ".c"
     target = os.path.join(folder, "lab", os.path.basename(os.path.splitext(test)[0]))
+    compiler = compiler or ("gcc" if arch is arches.host() else arch.triplet + "-gcc")
     run = subprocess.run([compiler, "-O1", "-D_GNU_SOURCE", "-Wall", "-Werror", "-static", "-pthread", "-o", target, source], text=True,
                          stderr=subprocess.PIPE)
     if run.returncode != 0:
@@ -19,12 +24,17 @@ def build(folder, test, compiler="gcc"):
         return file.read()
 
 
+def packaged(path):
+    """A program of Debian's that this host has at `path`: that, or the same for the guests' architecture, unpacked."""
+    return path if arch is arches.host() else cross.Cross(arch).program(path)
+
+
 def e2fsprogs():
-    """mke2fs and e2fsck of this host, with their libraries, as files for a guest."""
+    """mke2fs and e2fsck with their libraries, as files for a guest."""
     files = {}
     for name in ("mke2fs", "e2fsck"):
-        files["e2/" + name] = "/sbin/" + name
-        files.update(initramfs.libraries("/sbin/" + name))
+        program = files["e2/" + name] = packaged("/sbin/" + name)
+        files.update(cross.libraries(arch, None, program))
     return [(name.lstrip("/"), open(path, "rb").read()) for name, path in files.items()]
 
 

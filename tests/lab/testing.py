@@ -91,6 +91,7 @@ class Test:
     def __init__(self, name, inner, kernels, pieces, timeout, build, verbose=False):
         self.name = name
         self.inner = inner
+        self.arch = inner.arch.name
         self.notes = []
         self.figures = {}  # numbers for the JSON of results, by name
         self.guests = []

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kvm/kvm.h"
 #include "virtio/rng.h"
 
 /* ---- the tree ---- */
@@ -430,9 +431,30 @@ static void test_irqchips(void **state)
 	}
 }
 
+#ifdef __aarch64__
+/* Whatever KVM tells, of each vCPU there is a line that says which it is. */
+static void test_describe(void **state)
+{
+	struct vcpu vcpu = { .fd = -1 };
+	char *text = NULL;
+	size_t size = 0;
+	FILE *out = open_memstream(&text, &size);
+
+	snprintf(vcpu.name, sizeof(vcpu.name), "vcpu3");
+	assert_non_null(out);
+	arm64_describe_vcpu(NULL, &vcpu, true, out);
+	fclose(out);
+	assert_string_equal(text, "vcpu3: KVM does not tell where it is\n");
+	free(text);
+}
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+#ifdef __aarch64__
+		cmocka_unit_test(test_describe),
+#endif
 		cmocka_unit_test(test_tree_agrees),
 		cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_keys),

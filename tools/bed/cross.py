@@ -4,12 +4,13 @@ and the file that tells meson about them. Nothing of it is installed.
 """
 
 import os
+import platform
 import re
 import shutil
 import subprocess
 import tempfile
 
-from . import packages
+from . import initramfs, packages
 from .ui import Failure
 
 # What trapline and its tests are linked with, or load.
@@ -42,6 +43,13 @@ endian = 'little'
 """
 
 
+def libraries(arch, cache, program):
+    """The shared libraries that a program of an architecture needs: (path in a guest, path here) of each."""
+    if arch.family == platform.machine():
+        return initramfs.libraries(program)
+    return Cross(arch, cache).libraries_of(program)
+
+
 class Cross:
     """An architecture's libraries, downloaded and put together when they are first asked for."""
 
@@ -50,6 +58,7 @@ class Cross:
         self.cache = cache or packages.Cache(arch)
         self.sysroot = os.path.join(self.cache.folder, "sysroot")
         self.libraries = os.path.join(self.sysroot, "usr", "lib", arch.triplet)
+        self.more = []  # folders with libraries of programs that are no builds of ours
 
     def prepare(self):
         folders = self.cache.packages(list(LIBRARIES))
@@ -73,9 +82,28 @@ class Cross:
         with open(path, "w") as file:
             file.write(text)
 
+    def program(self, path):
+        """A program that this host has at `path`, of that architecture: from the same package, unpacked; its path here."""
+        run = subprocess.run(["dpkg", "-S", path], text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                             env=packages.ENVIRONMENT)
+        if run.returncode != 0:
+            raise Failure("%s is of no package that is installed here" % path)
+        found = os.path.join(self.cache.package(run.stdout.partition(":")[0]), path.lstrip("/"))
+        if not os.path.exists(found):
+            raise Failure("%s: that package of %s has no such file" % (found, self.arch.name))
+        return found
+
+    def _packaged(self, program):
+        """Looks also where the libraries of a program are that came out of a package."""
+        package = os.path.relpath(program, self.cache.folder).split(os.sep)[0]
+        if package in ("..", "sysroot"):
+            return
+        for folder in self.cache.libraries(package):
+            self.more += [os.path.join(folder, lib, self.arch.triplet) for lib in ("usr/lib", "lib")]
+
     def find_library(self, name):
         """Where a shared library of this name is: a path here, or None."""
-        for folder in (self.libraries, "/usr/%s/lib" % self.arch.triplet):
+        for folder in [self.libraries, "/usr/%s/lib" % self.arch.triplet] + self.more:
             path = os.path.join(folder, name)
             if os.path.exists(path):
                 return os.path.realpath(path)
@@ -83,6 +111,7 @@ class Cross:
 
     def libraries_of(self, program):
         """The shared libraries that a program needs, and those that it loads on demand: (path in a guest, path here)."""
+        self._packaged(program)
         with open(program, "rb") as file:
             wanted = self._needed(program) + [name.decode() for name in sorted(set(
                 re.findall(rb"lib[\w+-]+\.so(?:\.[0-9]+)+(?=\0)", file.read())))]

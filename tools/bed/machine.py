@@ -10,7 +10,6 @@ Channels, each a socket pair that QEMU inherits, so nothing is left in the file 
 """
 
 import os
-import platform
 import queue
 import re
 import shlex
@@ -359,9 +358,7 @@ class Machine:
 
     def libraries(self, program):
         """What a program for L1 needs beside itself: (path there, path here)."""
-        if self.arch.family == platform.machine():
-            return initramfs.libraries(program)
-        return cross.Cross(self.arch, self.cache).libraries_of(program)
+        return cross.libraries(self.arch, self.cache, program)
 
     def launch(self, name, command):
         """Starts a program in L1 with the guest terminal as its controlling terminal; returns a Program."""

@@ -3,6 +3,7 @@
 
 build/cache/ARCH/PACKAGE/           the unpacked package
 build/cache/ARCH/META.kernel        names the package that the meta package META asked for when it was fetched
+build/cache/ARCH/PACKAGE.libraries  names the packages with the libraries that this one needs
 build/cache/ARCH/.apt/              private apt state, only where the host's own knows no such package
 
 Everything is made under a temporary name and renamed when whole, so an interrupted run leaves nothing half made.
@@ -115,6 +116,14 @@ class Cache:
                 self._fetch(missing)
         return folders
 
+    def libraries(self, name):
+        """The folders of the packages with libraries that a package needs, all the way down; the C library's is left out."""
+        note = os.path.join(self.folder, name + ".libraries")
+        if not os.path.exists(note):
+            with locked(os.path.join(self.folder, ".lock")):
+                _write_whole(note, " ".join(self._needs(name)) + "\n")
+        return self.packages(_first_line(note).split())
+
     def busybox(self):
         """A static busybox of this architecture."""
         path = os.path.join(self.package("busybox-static"), "bin", "busybox")
@@ -170,6 +179,15 @@ class Cache:
             if match:
                 return match.group(1)
         raise Failure("package %s: apt knows no such package" % meta)
+
+    def _needs(self, name):
+        """Names of the packages that a package needs for their libraries."""
+        for options in self._attempts():
+            out = _output(["apt-cache"] + _dash_o(options) + ["depends", "--recurse", "--important", name])
+            names = set(re.findall(r"^(?:lib|zlib)\S*", out, re.M)) - {"libc6"}
+            if names:
+                return sorted(other for other in names if not re.search(r"-(bin|data|common|modules|db|doc)$|^libpam|:", other))
+        raise Failure("package %s: apt knows no such package" % name)
 
     def _fetch(self, names):
         what = names[0] if len(names) == 1 else "%s and %d more" % (names[0], len(names) - 1)

@@ -12,12 +12,18 @@
 /* Words from one of x0 to x30 to the next. */
 #define X_STEP (sizeof(uint64_t) / sizeof(uint32_t))
 
+static bool read_reg(struct vcpu *vcpu, uint64_t id, uint64_t *value)
+{
+	struct kvm_one_reg reg = { .id = id, .addr = (uint64_t)(uintptr_t)value };
+
+	return ioctl(vcpu->fd, KVM_GET_ONE_REG, &reg) == 0;
+}
+
 static uint64_t get_reg(struct vcpu *vcpu, uint64_t id)
 {
-	uint64_t value = 0;
-	struct kvm_one_reg reg = { .id = id, .addr = (uint64_t)(uintptr_t)&value };
+	uint64_t value;
 
-	return ioctl(vcpu->fd, KVM_GET_ONE_REG, &reg) ? 0 : value;
+	return read_reg(vcpu, id, &value) ? value : 0;
 }
 
 static const char *state_of(int fd)
@@ -40,16 +46,18 @@ static void print_registers(struct vcpu *vcpu, FILE *out)
 
 void arm64_describe_vcpu(struct board *board, struct vcpu *vcpu, bool whole, FILE *out)
 {
-	uint64_t pstate = get_reg(vcpu, CORE_REG(regs.pstate));
+	uint64_t pstate, pc;
 
-	fprintf(out, "%s at pc %#" PRIx64 ", pstate %#" PRIx64, state_of(vcpu->fd), get_reg(vcpu, CORE_REG(regs.pc)),
-		pstate);
-	if (pstate & PSTATE_32)
-		fprintf(out, " (32-bit, mode %#x)", (unsigned)(pstate & 0x1f));
-	else
-		fprintf(out, " (EL%u)", (unsigned)(pstate >> 2 & 3));
-	if (!whole)
+	if (!read_reg(vcpu, CORE_REG(regs.pstate), &pstate) || !read_reg(vcpu, CORE_REG(regs.pc), &pc)) {
+		fprintf(out, "%s: KVM does not tell where it is\n", vcpu->name);
 		return;
-	fprintf(out, "\n");
-	print_registers(vcpu, out);
+	}
+	fprintf(out, "%s: pc %#" PRIx64 ", ", vcpu->name, pc);
+	if (pstate & PSTATE_32)
+		fprintf(out, "32-bit code, mode %#x", (unsigned)(pstate & 0x1f));
+	else
+		fprintf(out, "64-bit code, EL%u", (unsigned)(pstate >> 2 & 3));
+	fprintf(out, ", pstate %#" PRIx64 ", %s\n", pstate, state_of(vcpu->fd));
+	if (whole)
+		print_registers(vcpu, out);
 }

@@ -7,6 +7,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 import smaps  # noqa: E402
 
+ALSO = {"arm64": ("huge",)}
 CASES = {"file": {"options": ["--mem-file", "/tmp/ram"]},
          "huge": {"options": ["--hugepages=2M"], "huge": True},
          "hugetlbfs": {"options": ["--hugetlbfs", "/tmp/huge"], "huge": True}}

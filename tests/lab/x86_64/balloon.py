@@ -6,6 +6,7 @@ up to half the guest's memory and back; a guest that runs out of memory takes pa
 
 import time
 
+ALSO = {"arm64": ()}
 CASES = {
     "pci": {"transport": "pci", "driver": "virtio_pci"},
     "mmio": {"transport": "mmio", "driver": "virtio_mmio"},

@@ -6,16 +6,24 @@ How far it gets by then depends on the inner machine's clock, which may run fast
 
 import re
 
+# The kernel's messages from before its serial driver.
+EARLY = {"x86_64": "earlyprintk=serial", "arm64": "earlycon"}
+WHERE = {
+    "x86_64": (r"^vcpu0: rip 0x[0-9a-f]+, 64-bit code, ring [03], (running|halted)",
+               r"^vcpu1: rip 0x[0-9a-f]+, .* code|^vcpu1: rip 0xfff0, real mode.*not started"),
+    "arm64": (r"^vcpu0: pc 0x[0-9a-f]+, 64-bit code, EL[01], pstate 0x[0-9a-f]+, running$",
+              r"^vcpu1: pc 0x[0-9a-f]+, 64-bit code, EL[01], pstate 0x[0-9a-f]+, (running|not started by the guest)$"),
+}
+ALSO = {"arm64": ("",)}
+
 
 def test(t):
-    guest = t.boot("fact up\ncat\n", cpus=2, quiet=False, append="cryptomgr.notests earlyprintk=serial",
+    guest = t.boot("fact up\ncat\n", cpus=2, quiet=False, append="cryptomgr.notests " + EARLY[t.arch],
                    options=("--boot-timeout", "30"))
     guest.ends(21, 110)
     log = guest.log()
-    t.check(re.search(r"^vcpu0: rip 0x[0-9a-f]+, 64-bit code, ring [03], (running|halted)", log, re.M),
-            "not told where vCPU 0 is")
-    t.check(re.search(r"^vcpu1: rip 0x[0-9a-f]+, .* code|^vcpu1: rip 0xfff0, real mode.*not started", log, re.M),
-            "not told where vCPU 1 is")
+    for number, where in enumerate(WHERE[t.arch]):
+        t.check(re.search(where, log, re.M), "not told where vCPU %d is" % number)
     console, _, told = log.partition("console: its last lines\n")
     lines = re.findall(r"^  \| (.*)$", told, re.M)
     t.check(0 < len(lines) <= 10 and all(line in console for line in lines), "not told the console's last lines")

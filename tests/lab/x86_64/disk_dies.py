@@ -48,7 +48,7 @@ def build(folder):
 def test(t, transport):
     for name in ("qemu-storage-daemon", "qemu-img"):
         if t.inner.sh("[ -x /bin/%s ]" % name, 10)[0]:
-            t.inner.install("/usr/bin/" + name, "/bin/" + name)
+            t.inner.install(program.packaged("/usr/bin/" + name), "/bin/" + name)
     t.sh("qemu-img create -q -f qcow2 /tmp/dies.qcow2 64M")
     guest = t.boot(SCRIPT.replace("DEATHS", str(DEATHS)).replace("CPUS", str(CPUS)), files=list(PROGRAM.items()),
                    modules="drivers", cpus=CPUS, options=["-d", "/tmp/dies.qcow2,transport=" + transport])

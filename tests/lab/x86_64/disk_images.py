@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Images that are not raw: QCOW2 is written over a reboot and whole afterwards, others are read, and what dies is an error."""
 
+import program
+
+ALSO = {"arm64": ()}
 CASES = {
     "qcow2-pci": {"way": "qcow2", "transport": "pci", "cpus": 2},
     "qcow2-mmio": {"way": "qcow2", "transport": "mmio"},
@@ -56,9 +59,9 @@ fact state $(cat /sys/block/vda/size)
 
 
 def prepare(t):
-    for program in ("qemu-storage-daemon", "qemu-img"):
-        if t.inner.sh("[ -x /bin/%s ]" % program, 10)[0]:
-            t.inner.install("/usr/bin/" + program, "/bin/" + program)
+    for name in ("qemu-storage-daemon", "qemu-img"):
+        if t.inner.sh("[ -x /bin/%s ]" % name, 10)[0]:
+            t.inner.install(program.packaged("/usr/bin/" + name), "/bin/" + name)
     t.sh("mkdir -p /tmp/i; dd if=/dev/urandom of=/tmp/i/raw bs=64k count=%d" % (MIB * 16))
     return t.sh("md5sum </tmp/i/raw | cut -c -32").strip()
 

@@ -6,6 +6,7 @@ import os
 from bed import packages
 import program
 
+ALSO = {"arm64": ("42",)}
 CASES = {"zero": {"script": "exit 0", "status": 0}, "42": {"script": "exit 42", "status": 42},
          "255": {"script": "exit 255", "status": 255}, "killed": {"script": "kill -9 $$", "status": 137},
          "full": {"script": "exit 16", "status": 16, "kernel": "full"}}

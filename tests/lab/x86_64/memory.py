@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Small and large guests: they see their memory, and what they do not touch costs the host nothing."""
 
+ALSO = {"arm64": ("128m",)}
 CASES = {"128m": {"mib": 128}, "2g": {"mib": 2048}, "5g": {"mib": 5120}}
 
 # Of a guest's memory the kernel takes for itself: its image and 1/64 for its page table array, and some more.

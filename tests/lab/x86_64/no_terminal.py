@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """trapline without a terminal: output into a pipe or file, input from /dev/null, a pipe, or closed."""
 
+ALSO = {"arm64": ("pipe",)}
 CASES = {"null": {"stdin": "</dev/null"}, "closed": {"stdin": "<&-"}, "pipe": {"stdin": None},
          "all-closed": {"stdin": "<&-"}}
 

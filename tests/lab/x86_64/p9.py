@@ -5,6 +5,7 @@ import re
 
 import program
 
+ALSO = {"arm64": ()}
 KERNELS = [("full", "vmlinux")]
 TIMEOUT = 1200
 SECONDS = 90

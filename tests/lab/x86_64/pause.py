@@ -4,6 +4,7 @@ A guest that is at work on a disk and on random numbers is paused and goes on, a
 in it moves, and afterwards nothing is missing, nor has any watchdog of its kernel barked.
 """
 # Watchdogs and the RCU bark at 20 and 21 seconds.
+ALSO = {"arm64": ("short",)}
 CASES = {"short": {"times": 6, "seconds": 2}, "long": {"times": 2, "seconds": 30}}
 ON_REQUEST = ("long",)
 TIMEOUT = 600

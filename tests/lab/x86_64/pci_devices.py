@@ -3,6 +3,7 @@
 
 import re
 
+ALSO = {"arm64": ("pci-test",)}
 CASES = {"default": {"options": ()}, "pci-test": {"options": ("--pci-test",)}}
 
 GUEST = """

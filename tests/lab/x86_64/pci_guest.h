@@ -8,9 +8,12 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/io.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#ifdef __x86_64__
+#include <sys/io.h>
+#endif
 
 /* As in src/pci/testdev.h, said again because a guest's driver would. */
 enum { TEST_IDS = 0x7e571234, TEST_ID = 0x54534554, TEST_SLOT = 1 };
@@ -34,6 +37,28 @@ static inline void *map_physical(uint64_t base, size_t size)
 	close(mem);
 	return at;
 }
+
+#ifdef __x86_64__
+static inline bool ports_open(void)
+{
+	return iopl(3) == 0;
+}
+#else
+/* Ports are behind a window in memory: arm64's is at 0. */
+static volatile uint8_t *port_window;
+
+static inline bool ports_open(void)
+{
+	if (!port_window)
+		port_window = map_physical(0, 0x10000);
+	return true;
+}
+
+static inline uint32_t inl(uint16_t port)
+{
+	return *(volatile uint32_t *)(port_window + port);
+}
+#endif
 
 /* A function's config space in sysfs; -1: there is no such function. */
 static inline int config_open(unsigned slot, unsigned function)

@@ -3,6 +3,7 @@
 
 import program
 
+ALSO = {"arm64": ("",)}
 SECONDS = 10
 PROGRAM = {}
 

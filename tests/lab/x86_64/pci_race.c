@@ -47,7 +47,7 @@ static void count(struct seen *seen, uint64_t got, uint64_t device, uint64_t one
 static void *reader(void *arg)
 {
 	on_cpu(1);
-	iopl(3);
+	ports_open();
 	while (!__atomic_load_n(&done, __ATOMIC_ACQUIRE)) {
 		for (int i = 0; i < PLACES; i++) {
 			count(&seen_memory, *(volatile uint32_t *)(memory[i] + REG_ID), TEST_ID, UINT32_MAX);
@@ -94,7 +94,7 @@ int main(void)
 	pthread_t thread;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (config < 0 || config_read(config, 0, 4) != TEST_IDS || iopl(3)) {
+	if (config < 0 || config_read(config, 0, 4) != TEST_IDS || !ports_open()) {
 		printf("wrong no test function\n");
 		return 1;
 	}

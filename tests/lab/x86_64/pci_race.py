@@ -4,6 +4,7 @@
 import program
 
 INNER_CPUS = 2
+ALSO = {"arm64": ()}
 SECONDS = 20
 PROGRAM = {}
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """--disk FOLDER: the folder is the guest's root, by the words that the kernel is given; where it has no 9P that is said."""
 
+ALSO = {"arm64": ("rw",)}
 KERNELS = [("full", "vmlinux"), ("cloud", "vmlinux"), ("cloud", "packaged")]
 TIMEOUT = 400
 SECONDS = 40

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * rtc.c - run in a guest: what rtc_cmos makes of the clock chip. Time is read and set, alarms and updates interrupt; the
+ * rtc.c - run in a guest: what its driver makes of the clock chip. Time is read and set, alarms and updates interrupt; a PC's
  * periodic flag, which Linux has a timer of its own for, is polled at the ports. Prints a line a step.
  */
 #include <errno.h>
@@ -12,10 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/io.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifdef __x86_64__
+#include <sys/io.h>
+#endif
 
 enum { INDEX = 0x70, DATA = 0x71, REG_A = 10, REG_C = 12, RATE_4_HZ = 14, PATIENCE_MS = 30000 };
 
@@ -26,7 +29,7 @@ static void step(bool good, const char *what, long long got)
 	printf("%s %s (%lld)\n", good ? "ok" : "wrong", what, got);
 }
 
-/* How often interrupt 8 arrived. */
+/* How often its interrupt arrived. */
 static unsigned long interrupts(void)
 {
 	char line[200];
@@ -34,7 +37,7 @@ static unsigned long interrupts(void)
 	FILE *file = fopen("/proc/interrupts", "r");
 
 	while (file && fgets(line, sizeof(line), file))
-		if (strstr(line, "rtc0"))
+		if (strstr(line, "rtc0") || strstr(line, "rtc-pl031"))
 			n = strtoul(strchr(line, ':') + 1, NULL, 10);
 	if (file)
 		fclose(file);
@@ -137,6 +140,7 @@ static void alarm_by(time_t in)
 	step(interrupts() > before, "by interrupt", (long long)interrupts());
 }
 
+#ifdef __x86_64__
 /* A flag that is read late is read all the same, and one that is missed makes it take longer; never shorter. */
 static void periodic(void)
 {
@@ -144,6 +148,10 @@ static void periodic(void)
 	uint8_t a;
 	int n = 0;
 
+	if (iopl(3)) {
+		step(false, "no ports", errno);
+		return;
+	}
 	outb(REG_A, INDEX);
 	a = inb(DATA);
 	outb((a & 0x70) | RATE_4_HZ, DATA);
@@ -157,6 +165,11 @@ static void periodic(void)
 	outb(REG_A, INDEX);
 	outb(a & 0x7f, DATA);
 }
+#else
+static void periodic(void)
+{
+}
+#endif
 
 /* Sets the chip and looks at it some seconds later. */
 static void set(time_t at, const char *is_set, const char *is_read, unsigned seconds)
@@ -177,8 +190,8 @@ int main(int argc, char **argv)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	rtc = open("/dev/rtc0", O_RDONLY);
-	if (rtc < 0 || iopl(3)) {
-		step(false, "no clock, or no ports", errno);
+	if (rtc < 0) {
+		step(false, "no clock", errno);
 		return 1;
 	}
 	first = look();

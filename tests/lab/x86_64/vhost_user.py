@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A disk that qemu-storage-daemon serves: written, read back, killed and restarted in mid-write, there after a reboot."""
 
+import program
+
+ALSO = {"arm64": ()}
 CASES = {
     "pci": {"transport": "pci"},
     "pci-reconnect": {"transport": "pci", "reconnect": True},
@@ -52,7 +55,7 @@ echo $! >/tmp/storage.pid
 
 def test(t, transport, reconnect=False, cpus=1):
     if t.inner.sh("[ -x /bin/qemu-storage-daemon ]", 10)[0]:
-        t.inner.install("/usr/bin/qemu-storage-daemon", "/bin/qemu-storage-daemon")
+        t.inner.install(program.packaged("/usr/bin/qemu-storage-daemon"), "/bin/qemu-storage-daemon")
     t.sh("dd if=/dev/urandom of=/tmp/disk bs=64k count=%d" % (MIB * 16))
     blocks = PART * 16
     first = t.sh("dd if=/tmp/disk bs=64k count=%d 2>/dev/null | md5sum | cut -c -32" % blocks).strip()

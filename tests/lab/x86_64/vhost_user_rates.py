@@ -3,6 +3,8 @@
 
 import re
 
+import program
+
 CASES = {"": {}}
 ON_REQUEST = True
 TIMEOUT = 900
@@ -34,7 +36,7 @@ echo $! >/tmp/storage.pid
 
 def test(t):
     if t.inner.sh("[ -x /bin/qemu-storage-daemon ]", 10)[0]:
-        t.inner.install("/usr/bin/qemu-storage-daemon", "/bin/qemu-storage-daemon")
+        t.inner.install(program.packaged("/usr/bin/qemu-storage-daemon"), "/bin/qemu-storage-daemon")
     t.sh("dd if=/dev/urandom of=/tmp/disk bs=64k count=256; cp /tmp/disk /tmp/ours")
     t.sh(STORAGE)
     guest = t.boot(SCRIPT % {"disks": "vda vdb vdc", "count": COUNT}, modules="drivers",

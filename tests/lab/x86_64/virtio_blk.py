@@ -3,6 +3,7 @@
 
 import program
 
+ALSO = {"arm64": ("pci",)}
 CASES = {
     "pci": {"way": "ext4", "transport": "pci"},
     "pci-2cpu": {"way": "ext4", "transport": "pci", "cpus": 2},
@@ -123,7 +124,7 @@ def ext4(t, transport, driver="virtio_pci", cpus=1):
     t.equal("writing to the new end", guest.fact("written"), "0")
     guest.ends(0)
     # The host's own look at the file system.
-    t.inner.install("/sbin/e2fsck", "/bin/e2fsck")
+    t.inner.install(program.packaged("/sbin/e2fsck"), "/bin/e2fsck")
     t.sh("e2fsck -f -n %s/a" % FOLDER)
     t.equal("the host's last sector", t.sh("tail -c 512 %s/a | head -n 1" % FOLDER).strip(), "the end")
     t.sh("cmp %s/b %s/b.was" % (FOLDER, FOLDER))

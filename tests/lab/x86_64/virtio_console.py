@@ -8,6 +8,7 @@ import os
 
 import program
 
+ALSO = {"arm64": ("pci",)}
 CASES = {
     "pci": {"transport": "pci", "driver": "virtio_pci"},
     "pci-legacy": {"transport": "pci-legacy", "driver": "virtio_pci"},

@@ -8,6 +8,7 @@ import time
 
 import program
 
+ALSO = {"arm64": ()}
 CASES = {
     "pci": {"transport": "pci"},
     "mmio": {"transport": "mmio"},

@@ -10,6 +10,7 @@ import json
 
 import network
 
+ALSO = {"arm64": ("tap-pci", "vhost-pci")}
 CASES = {
     "tap-mmio": {"way": "tap", "transport": "mmio"},
     "tap-mmio-legacy": {"way": "tap", "transport": "mmio-legacy"},

@@ -89,6 +89,6 @@ def test(t, cuts, device=False):
     whole(t, guest, kept)
     t.equal("whether the guest finds it sound", guest.fact("sound", 120), "yes")
     guest.ends(0)
-    t.inner.install("/sbin/e2fsck", "/bin/e2fsck")
+    t.inner.install(program.packaged("/sbin/e2fsck"), "/bin/e2fsck")
     t.sh("e2fsck -f -n " + disks[0])
     t.note("%d records flushed before the last cut" % kept)

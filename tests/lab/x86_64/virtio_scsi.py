@@ -6,6 +6,7 @@ a file: what is in the file is read, what is written is in the file, also over r
 
 import json
 
+ALSO = {"arm64": ("pci",)}
 CASES = {
     "pci": {"transport": "pci"},
     "pci-legacy": {"transport": "pci-legacy"},

@@ -4,7 +4,6 @@
  * "unix:PATH", or "uds:PATH:PORT", where "CONNECT PORT" is said first.
  */
 #include <errno.h>
-#include <linux/vm_sockets.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,6 +17,8 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+/* Wants the former. */
+#include <linux/vm_sockets.h>
 #include <time.h>
 #include <unistd.h>
 

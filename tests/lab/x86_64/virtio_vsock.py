@@ -8,6 +8,7 @@ import json
 
 import program
 
+ALSO = {"arm64": ("uds-pci",)}
 CASES = {
     "kernel-pci": {"way": "kernel", "transport": "pci"},
     "kernel-mmio": {"way": "kernel", "transport": "mmio"},

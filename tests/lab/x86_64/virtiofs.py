@@ -6,6 +6,7 @@ import re
 
 import program
 
+ALSO = {"arm64": ()}
 KERNELS = [("cloud", "vmlinux")]
 TIMEOUT = 1200
 SECONDS = 200
@@ -61,7 +62,7 @@ def build(folder):
 def test(t, transport):
     if t.inner.sh("[ -x /usr/lib/qemu/virtiofsd ]", 10)[0]:
         t.sh("mkdir -p /usr/lib/qemu")
-        t.inner.install("/usr/lib/qemu/virtiofsd", "/usr/lib/qemu/virtiofsd")
+        t.inner.install(program.packaged("/usr/lib/qemu/virtiofsd"), "/usr/lib/qemu/virtiofsd")
     t.inner.put("/tmp/prog", PROGRAM["prog"])
     t.sh("chmod 755 /tmp/prog; mkdir /tmp/share; /tmp/prog make /tmp/share/tree; mkdir -p /var/run; ulimit -n 4096")
     wanted = t.sh("/tmp/prog sum /tmp/share/tree").strip()
