@@ -7,16 +7,16 @@ UART = r"ttyS0 at MMIO 0x%x \(irq = \d+, base_baud = 115200\) is a 16550A"
 
 # `lines`: the GIC's numbers of interrupts, which are 32 more than --place's.
 CASES = {
-    "uart": {"place": ["serial0=mmio:0x04000000,irq=100"], "log": [UART % 0x04000000], "lines": {"ttyS0": 132}},
-    "early": {"place": ["serial0=mmio:0x04000000,irq=100"], "append": "earlycon",
+    "uart": {"place": ["serial0=mmio:0x04000000,irq=80"], "log": [UART % 0x04000000], "lines": {"ttyS0": 112}},
+    "early": {"place": ["serial0=mmio:0x04000000,irq=80"], "append": "earlycon",
               "log": [r"earlycon: ns16550a0 at MMIO 0x0*4000000", r"bootconsole \[ns16550a0\] enabled", UART % 0x04000000],
-              "lines": {"ttyS0": 132}},
+              "lines": {"ttyS0": 112}},
     # Where everything is by default, too.
     "stdout-path": {"place": [], "append": "earlycon", "log": [r"bootconsole \[ns16550a0\] enabled", UART % 0x01000000],
                    "lines": {"ttyS0": 32}},
-    "rest": {"place": ["rtc=mmio:0x05000000,irq=101", "pci.PCI ECAM=mmio:0x10000000"],
+    "rest": {"place": ["rtc=mmio:0x05000000,irq=81", "pci.PCI ECAM=mmio:0x10000000"],
              "log": [r"ECAM at \[mem 0x10000000-0x1fffffff\] for \[bus 00-ff\]", r"rtc-pl031 5000000\.\S+: registered as rtc0"],
-             "lines": {"rtc-pl031": 133}},
+             "lines": {"rtc-pl031": 113}},
 }
 ON_REQUEST = ("uart", "early")
 

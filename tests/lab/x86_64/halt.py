@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """
 A guest that halts: trapline idles below 1 % of a processor, Ctrl-A x ends it and the terminal is as before. An arm64 kernel spins
-when it has halted, so there it is one that has nothing to do.
+when it has halted, so there it is one that has nothing to do, and below 5 %.
 """
 
 ALSO = {"arm64": ("",)}
@@ -30,7 +30,8 @@ def test(t):
     load = (guest.cpu_seconds() - used) / (uptime(t) - begin) * 100
     t.sh("for task in /proc/%d/task/*; do cut -d' ' -f2,14,15 $task/stat; grep ctxt $task/status; done" % guest.pid())
     t.note("idles at %.1f %%" % load)
-    t.check(load < 1, "trapline uses %.1f %% of a processor for a halted guest" % load)
+    # Who has nothing to do still wakes up now and then, which takes longer on a busy host.
+    t.check(load < (1 if t.arch == "x86_64" else 5), "trapline uses %.1f %% of a processor for a halted guest" % load)
     t.check(guest.running(), "trapline ended by itself")
     guest.send(b"\x01x")
     guest.ends(20, 10)
