@@ -126,10 +126,13 @@ class Cache:
 
     def busybox(self):
         """A static busybox of this architecture."""
-        path = os.path.join(self.package("busybox-static"), "bin", "busybox")
-        if not os.path.exists(path):
-            raise Failure("%s: not in package busybox-static" % path)
-        return path
+        folder = self.package("busybox-static")
+        # Newer releases have it in /usr alone.
+        for sub in ("bin", "usr/bin"):
+            path = os.path.join(folder, sub, "busybox")
+            if os.path.exists(path):
+                return path
+        raise Failure("%s: package busybox-static has no bin/busybox" % folder)
 
     # apt
 
