@@ -32,9 +32,9 @@ check:
 	@tools/check
 
 bench:
-	@tools/deps bench
-	@tools/build $(BUILD)
-	@python3 tests/bench/bench.py --build $(BUILD) $(if $(JSON),--json $(JSON)) $(BENCH)
+	@tools/deps bench $(CROSS)
+	@tools/build --arch $(ARCH) $(BUILD)
+	@python3 tests/bench/bench.py --arch $(ARCH) --build $(BUILD) $(if $(JSON),--json $(JSON)) $(BENCH)
 
 lab:
 	@tools/deps lab $(CROSS)
@@ -64,7 +64,7 @@ help:
 	@echo "make lab          stock kernels under real KVM, on any machine; about 20 minutes"
 	@echo "                  TEST='boot-*'  LIST=1  VERBOSE=1  JOBS=2  ARCH=arm64"
 	@echo "make bench        figures and the targets that they are held to; docs/benchmarks.md tells of each"
-	@echo "                  BENCH='startup memory'  JSON=FILE (default: $(BUILD)/bench.json)"
+	@echo "                  BENCH='startup memory'  JSON=FILE (default: $(BUILD)/bench.json)  ARCH=arm64 BENCH=boot"
 	@echo "make format       format the C sources as make check wants them"
 	@echo "make install      PREFIX is set when configuring: meson setup --prefix=/usr $(BUILD);  DESTDIR="
 	@echo "make clean        remove what was built, keep downloaded packages (distclean removes them too)"

@@ -16,10 +16,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
 sys.path.insert(0, os.path.join(TOP, "tools"))
-from bed import ui  # noqa: E402
+from bed import arch as arches  # noqa: E402
+from bed import cross, ui  # noqa: E402
 
 # In this order, the quick ones first.
 BENCHES = ("binary", "startup", "memory", "dispatch", "settle", "virtq", "virtio", "boot")
+# What runs in an emulated machine of any architecture.
+ANYWHERE = ("boot",)
 
 
 class Skip(Exception):
@@ -31,8 +34,9 @@ class Bench:
 
     Skip = Skip
 
-    def __init__(self, name, build, rounds):
+    def __init__(self, name, arch, build, rounds):
         self.name = name
+        self.arch = arch
         self.build = build
         self.rounds = rounds  # None, or the user's wish
         self.data = {}
@@ -44,6 +48,10 @@ class Bench:
         if not os.path.exists(found):
             raise ui.Failure("%s is not there; 'make bench' builds it" % found)
         return found
+
+    def packaged(self, path):
+        """A program of Debian's that this host has at `path`, of the architecture that is measured."""
+        return path if self.arch is arches.host() else cross.Cross(self.arch).program(path)
 
     @staticmethod
     def kvm():
@@ -70,10 +78,10 @@ class Bench:
         ui.say("  %s %s: %.4g %s (at most %g)" % (ui.green("ok  ") if met else ui.red("MISS"), text, value, unit, limit))
 
 
-def run(name, build, rounds):
+def run(name, arch, build, rounds):
     """What one benchmark found, for the JSON."""
     module = importlib.import_module(name)
-    bench = Bench(name, build, rounds)
+    bench = Bench(name, arch, build, rounds)
     ui.say(ui.bold("%s: %s" % (name, module.__doc__.splitlines()[0])))
     try:
         module.run(bench)
@@ -87,6 +95,8 @@ def run(name, build, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", help="some of: %s; all when none is given" % ", ".join(BENCHES))
+    parser.add_argument("--arch", default=arches.host().name, help="of the build; of another than this host's there is: %s"
+                        % ", ".join(ANYWHERE))
     parser.add_argument("--build", default=os.path.join(TOP, "build"), help="the build folder")
     parser.add_argument("--rounds", type=int, help="of what is repeated; each benchmark has a default")
     parser.add_argument("--json", metavar="FILE", help="default: bench.json in the build folder")
@@ -95,8 +105,13 @@ def main():
     for name in args.names:
         if name not in BENCHES:
             raise ui.Failure("no benchmark is called '%s'; there are: %s" % (name, ", ".join(BENCHES)))
+    arch = arches.find(args.arch)
+    known = BENCHES if arch is arches.host() else ANYWHERE
+    for name in args.names:
+        if name not in known:
+            raise ui.Failure("%s measures this host; with --arch %s there is: %s" % (name, arch.name, ", ".join(known)))
     build = os.path.abspath(args.build)
-    results = {name: run(name, build, args.rounds) for name in BENCHES if not args.names or name in args.names}
+    results = {name: run(name, arch, build, args.rounds) for name in known if not args.names or name in args.names}
     path = args.json or os.path.join(build, "bench.json")
     with open(path, "w") as file:
         json.dump(results, file, indent=1)

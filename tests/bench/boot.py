@@ -12,57 +12,23 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 
-from bed import arch as arches
 from bed import initramfs, packages, ui
 
+import boot_machines
 import inner
+from boot_machines import MIB, QEMU
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import smaps  # noqa: E402
 
 KERNEL, INITRD = "/bench/kernel", "/bench/initrd"
 COLD, WARM = "/tmp/cold", "/tmp/warm"
-MIB = 256
 PATIENCE = 80  # seconds of processor time in which an inner machine has to say something; a boot takes up to 40
-
-# The kernel's self-tests of its ciphers take longer than all else, and would hide what a monitor does.
-COMMON = "console=ttyS0 cryptomgr.notests nokaslr panic=-1"
 LOGS = collections.OrderedDict((("quiet", "quiet"), ("full", "")))
-# Cold: trapline's cache of unpacked kernels is empty, as it is for the first start of a kernel; warm: it has this one.
-ROWS = collections.OrderedDict((
-    ("identical", "identical command lines, cold"),
-    ("defaults", "trapline with its defaults, cold"),
-    ("warm", "trapline with its defaults, warm"),
-    ("shared", "the others with trapline's defaults"),
-))
-OWN_ROWS = {True: ("identical", "defaults", "warm"), False: ("identical", "shared")}  # whether trapline has it
-MONITORS = ("trapline", "qemu-pc", "qemu-microvm")
 
 TRACING = "/sys/kernel/tracing"
-# KVM's own sums of the one guest that runs: exits of all kinds, most of which the kernel serves.
-SUMS = ("exits", "halt_exits", "halt_wait_ns", "pf_taken", "pf_fixed", "irq_injections", "signal_exits")
-HISTOGRAMS = (("kvm_userspace_exit", "reason,errno"), ("kvm_pio", "port,rw"), ("kvm_mmio", "gpa,type"))
-
-# QEMU, as little of it as a machine has: no network, no display, no disk.
-QEMU = ("qemu-system-x86_64 -accel kvm -cpu host -m %d -nodefaults -no-user-config -display none -no-reboot "
-        "-serial stdio -L /usr/share/qemu" % MIB).split()
-PEERS = {"qemu-pc": ("-M", "pc,hpet=off"), "qemu-microvm": ("-M", "microvm")}
-
-# What answers in the kernel: such accesses are traced, but do not exit.
-IN_KERNEL_PORTS = ((0x20, 2), (0x40, 4), (0x61, 1), (0xa0, 2), (0x4d0, 2))
-IN_KERNEL_MEMORY = ((0xfec00000, 0x1000), (0xfee00000, 0x100000))
-# Who stands where, in the machines that are compared: (first, how many, name).
-PORTS = (
-    (0x00, 0x20, "DMA"), (0x60, 1, "i8042"), (0x64, 1, "i8042"), (0x70, 2, "RTC"), (0x80, 1, "POST"),
-    (0x80, 0x10, "DMA"), (0x92, 1, "system control"), (0xc0, 0x20, "DMA"), (0xf0, 2, "FPU"),
-    (0x1f0, 8, "IDE"), (0x170, 8, "IDE"), (0x3f6, 1, "IDE"), (0x376, 1, "IDE"), (0x3f8, 8, "serial 1"),
-    (0x2f8, 8, "serial 2"), (0x3e8, 8, "serial 3"), (0x2e8, 8, "serial 4"), (0x3f0, 8, "floppy"), (0x378, 8, "parallel"),
-    (0x3b0, 0x30, "VGA"), (0x402, 1, "firmware log"), (0x505, 1, "pvpanic"), (0x510, 12, "fw_cfg"), (0xb2, 2, "APM"),
-    (0xcf8, 8, "PCI config"), (0x600, 0x40, "ACPI"), (0xae00, 0x40, "ACPI"), (0xaf00, 0x20, "ACPI"),
-    (0xafe0, 4, "ACPI"),
-)
-MEMORY = (
-    (0xd0000000, 0x2000000, "PCI config"), (0xa0000, 0x20000, "VGA"), (0xfea00000, 0x1000, "ACPI"),
-    (0xfeb00000, 0x100000, "virtio-mmio"), (0xfec10000, 0x1000, "second IOAPIC"), (0xfed00000, 0x400, "HPET"),
-)
 REASONS = {0: "unknown", 2: "ports", 5: "halt", 6: "memory", 8: "shutdown", 10: "interrupted", 24: "system event"}
 
 
@@ -79,27 +45,30 @@ class Plan:
         self.name = "-".join((monitor, row, log))
 
 
-def our_defaults(program, kernel):
-    """The words that trapline puts on a command line by itself."""
-    run = subprocess.run([program, "run", "--dry-run", "--json", "-k", kernel], text=True, stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE)
+def our_defaults(bench, machines, kernel):
+    """The words that trapline puts on a command line by itself; what QEMU's guests get for them."""
+    if machines.shared:
+        return machines.shared
+    run = subprocess.run([bench.program("trapline"), "run", "--dry-run", "--json", "-k", kernel], text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     if run.returncode != 0:
-        raise ui.Failure("%s --dry-run: %s" % (program, run.stderr.strip()))
+        raise ui.Failure("trapline run --dry-run: %s" % run.stderr.strip())
     return json.loads(run.stdout)["cmdline"]
 
 
-def plans(defaults, monitors):
+def plans(machines, defaults, monitors):
     made = []
     for monitor in monitors:
-        for row in OWN_ROWS[monitor == "trapline"]:
+        for row in machines.rows_of(monitor):
             for log, word in LOGS.items():
-                words = " ".join(text for text in (COMMON, word) if text)
+                words = " ".join(text for text in (machines.common, word) if text)
                 if monitor == "trapline":
                     command = ["trapline", "run", "-k", KERNEL, "-i", INITRD, "-m", str(MIB), "-p", words]
                     command += ["--no-default-params"] if row == "identical" else []
                 else:
                     words = defaults + " " + words if row == "shared" else words
-                    command = QEMU + list(PEERS[monitor]) + ["-kernel", KERNEL, "-initrd", INITRD, "-append", words]
+                    command = [os.path.basename(machines.qemu), *QEMU, *machines.peers[monitor], "-kernel", KERNEL,
+                               "-initrd", INITRD, "-append", words]
                 made.append(Plan(monitor, row, log, command))
     return made
 
@@ -111,33 +80,33 @@ def fill_cache(command):
             "ls %s/trapline/kernels/*.kernel || { echo '@unfilled'; poweroff -f; }" % WARM]
 
 
-def script(plan, attempt):
+def script(machines, plan, attempt):
     """What the inner machine runs. A further attempt begins a little later."""
     lines = ["usleep %d" % (700 * attempt)] if attempt else []
     if plan.key[0] == "warm":
         lines += fill_cache(plan.command)
     lines += ["mount -t debugfs debugfs /sys/kernel/debug", "mount -t tracefs tracefs %s 2>/dev/null" % TRACING,
               "hist() {"]
-    for event, keys in HISTOGRAMS:
+    for event, keys in machines.histograms:
         lines.append("echo \"$1hist:keys=%s:size=16384\" >%s/events/kvm/%s/trigger" % (keys, TRACING, event))
     lines.append("}")
-    counters = "".join(" -c %s/events/kvm/%s/hist" % (TRACING, event) for event, _ in HISTOGRAMS)
-    counters += "".join(" -c /sys/kernel/debug/kvm/" + name for name in SUMS)
+    counters = "".join(" -c %s/events/kvm/%s/hist" % (TRACING, event) for event, _ in machines.histograms)
+    counters += "".join(" -c /sys/kernel/debug/kvm/" + name for name in machines.sums)
     cache = ("export XDG_CACHE_HOME=" + WARM if plan.key[0] == "warm" else
              "rm -rf %s; mkdir %s; export XDG_CACHE_HOME=%s" % (COLD, COLD, COLD))
     words = " ".join(shlex.quote(word) for word in plan.command)
     stats = " --stats /tmp/stats" if plan.monitor == "trapline" else ""
-    lines += [cache, "echo; echo @count; hist ''", "stopwatch%s %s%s </dev/null" % (counters, words, stats), "hist '!'",
+    lines += [cache, "echo; echo @count; hist ''", "stopwatch -m%s %s%s </dev/null" % (counters, words, stats), "hist '!'",
               "[ ! -e /tmp/stats ] || sed 's/^/@stats /' /tmp/stats",
               cache, "echo @time", "stopwatch %s </dev/null" % words, "echo @done"]
     return "\n".join(lines) + "\n"
 
 
-def files_for(bench, plan, initrd, kernel):
+def files_for(bench, machines, plan, initrd, kernel):
     """What the inner machine holds: kernel, initial RAM disk, the monitor with its libraries, the stopwatch."""
     files = [(KERNEL, kernel), (INITRD, initrd)]
-    programs = inner.with_libraries("/bin/stopwatch", bench.program("tests", "bench", "boot_stopwatch"))
-    more, extra = inner.monitor(bench, plan.monitor == "trapline")
+    programs = inner.with_libraries(bench, "/bin/stopwatch", bench.program("tests", "bench", "boot_stopwatch"))
+    more, extra = inner.monitor(bench, plan.monitor == "trapline", machines)
     programs += more
     files += extra
     return files + list(dict(programs).items())
@@ -175,7 +144,8 @@ def posted_ports(stats):
 class Counts:
     """Exits to user space of one boot, up to init (`when` at-mark) or to the end, as the kernel's histograms tell."""
 
-    def __init__(self):
+    def __init__(self, machines):
+        self.machines = machines
         self.reasons = collections.Counter()
         self.devices = collections.Counter()
         self.total = 0
@@ -191,18 +161,18 @@ class Counts:
             self.reasons[reason] += hits
         elif "port" in keys:
             port = int(keys["port"], 0)
-            if not within(IN_KERNEL_PORTS, port) and not (int(keys["rw"]) and within(posted, port)):
-                self.devices[owner(PORTS, port) or "port %#x" % (port & ~7)] += hits
+            if not within(self.machines.kernel_ports, port) and not (int(keys["rw"]) and within(posted, port)):
+                self.devices[owner(self.machines.ports, port) or "port %#x" % (port & ~7)] += hits
         elif "gpa" in keys:
             gpa = int(keys["gpa"], 0)
             # 1 is a read's answer, whose question (0) was counted, or had its answer in the kernel.
-            if not within(IN_KERNEL_MEMORY, gpa) and int(keys["type"]) != 1:
-                self.devices[owner(MEMORY, gpa) or "memory %#x" % (gpa & ~0xfff)] += hits
+            if not within(self.machines.kernel_memory, gpa) and int(keys["type"]) != 1:
+                self.devices[owner(self.machines.memory, gpa) or "memory %#x" % (gpa & ~0xfff)] += hits
 
 
-def parse(plan, text):
+def parse(machines, plan, text):
     """{"seconds", "init": Counts, "end": Counts, "stats"} from what the inner machine printed."""
-    result, kind = {"init": Counts(), "end": Counts(), "kvm": {}, "stats": ""}, None
+    result, kind = {"init": Counts(machines), "end": Counts(machines), "kvm": {}, "stats": "", "smaps": ""}, None
     counts = []  # which writes are posted is known when the boot has ended
     if "\n@unfilled" in text:
         raise ui.Failure("a boot of the kernel did not leave it in trapline's cache")
@@ -223,11 +193,14 @@ def parse(plan, text):
         elif word == "@at-mark":
             name, value = rest.split()
             result["kvm"][name] = int(value)
+        elif word == "@smaps":
+            result["smaps"] += rest + "\n"
         elif word == "@stats":
             result["stats"] += rest
     if "seconds" not in result:
         raise ui.Failure("%s: the guest never reached its init; see the inner machine's log" % plan.name)
     result["stats"] = json.loads(result["stats"]) if result["stats"] else None
+    result["memory"] = smaps.beyond(smaps.parse(result["smaps"]), MIB)
     for count, line in counts:
         count.add(line, posted_ports(result["stats"]))
     return result
@@ -246,6 +219,7 @@ def as_json(results):
             "reasons": dict(result["init"].reasons.most_common()),
             "devices": dict(result["init"].devices.most_common()),
             "kvm": result["kvm"],
+            "kib": result["memory"],
             "stats": result["stats"],
         } for key, result in rows.items()}
     return out
@@ -255,9 +229,17 @@ def cell(result):
     return "%.6f / %s" % (result["seconds"], "{:,}".format(result["init"].total)) if result else ""
 
 
-def print_table(bench, results):
+def print_memory(bench, results):
+    """KiB beyond the guest's RAM at its init, quiet."""
+    rows = [[kind] + [boots["identical", "quiet"]["memory"][kind] for boots in results.values()]
+            for kind in ("resident", "anonymous", "private")]
+    ui.say()
+    bench.table("KiB beyond guest RAM", ("KiB", *results), rows)
+
+
+def print_table(bench, machines, results):
     rows = [["%s, %s" % (text, log)] + [cell(boots.get((row, log))) for boots in results.values()]
-            for row, text in ROWS.items() for log in LOGS]
+            for row, text in machines.rows.items() for log in LOGS]
     bench.table("seconds to init / exits to user space", ("seconds / exits", *results), rows)
 
 
@@ -289,7 +271,7 @@ def accounted(results):
     return wrong
 
 
-def judge(bench, results):
+def judge_x86(bench, results):
     """The targets, against the row in which all have our defaults."""
     ours = {log: results["trapline"]["defaults", log] for log in LOGS}
     warm = results["trapline"]["warm", "quiet"]["seconds"]
@@ -301,16 +283,27 @@ def judge(bench, results):
     bench.target("quiet, exits to user space", ours["quiet"]["init"].total, 1000)
 
 
+def judge_ahead(bench, machines, results):
+    """Ahead of the other in each figure, identical command lines."""
+    for log in LOGS:
+        ours, other = (results[name]["identical", log] for name in ("trapline", machines.rival))
+        bench.target("%s, of %s's seconds" % (log, machines.rival), ours["seconds"] / other["seconds"], 1)
+        bench.target("%s, of its exits to user space" % log, ours["init"].total / other["init"].total, 1)
+        for kind in ("resident", "private"):
+            bench.target("%s, of its KiB %s" % (log, kind), ours["memory"][kind] / other["memory"][kind], 1)
+
+
 def measure(bench, monitors, again):
     """What each monitor's boots gave, and what is wrong with it."""
-    cache = packages.Cache(arches.host())
+    machines = boot_machines.find(bench.arch)
+    cache = packages.Cache(bench.arch)
     folder = os.path.join(bench.build, "bench", "boot")
     os.makedirs(folder, exist_ok=True)
     kernel = cache.kernel("cloud")
-    made = plans(our_defaults(bench.program("trapline"), kernel.image), monitors)
+    made = plans(machines, our_defaults(bench, machines, kernel.image), monitors)
     initrd = make_initrd(bench, cache, folder)
-    work = [inner.Work(plan.name, lambda attempt, plan=plan: script(plan, attempt),
-                       files_for(bench, plan, initrd, kernel.image), 2, ("@done", "@unfilled")) for plan in made]
+    work = [inner.Work(plan.name, lambda attempt, plan=plan: script(machines, plan, attempt),
+                       files_for(bench, machines, plan, initrd, kernel.image), 2, ("@done", "@unfilled")) for plan in made]
     work += [item._replace(name=item.name + "-again") for plan, item in zip(made, work)
              if again and plan.monitor == "trapline"]
     # The longest first.
@@ -318,21 +311,23 @@ def measure(bench, monitors, again):
     texts = runner.go(sorted(work, key=lambda item: not item.name.startswith("qemu-microvm")))
 
     def parsed(monitor, suffix=""):
-        return {plan.key: parse(plan, texts[plan.name + suffix]) for plan in made if plan.monitor == monitor}
+        return {plan.key: parse(machines, plan, texts[plan.name + suffix]) for plan in made if plan.monitor == monitor}
 
     results = {monitor: parsed(monitor) for monitor in monitors}
     trouble = accounted(results)
     if again and as_json({"": parsed("trapline", "-again")}) != as_json({"": results["trapline"]}):
         trouble.append("the same boots, run twice, differ")
-    bench.data.update(kernel=kernel.package, mib=MIB, common=COMMON, monitors=as_json(results), trouble=trouble,
+    bench.data.update(kernel=kernel.package, mib=MIB, common=machines.common, monitors=as_json(results), trouble=trouble,
                       stuck=runner.stuck)
     return results, trouble
 
 
 def run(bench):
-    inner.need_qemu(bench)
-    results, trouble = measure(bench, MONITORS, True)
-    print_table(bench, results)
+    machines = boot_machines.find(bench.arch)
+    inner.need_qemu(bench, machines.qemu)
+    results, trouble = measure(bench, machines.monitors, True)
+    print_table(bench, machines, results)
+    print_memory(bench, results)
     print_devices(bench, results)
     ui.say()
     bench.target("boots that differ when repeated, or whose exits are not all accounted for", len(trouble), 0)
@@ -340,4 +335,7 @@ def run(bench):
         bench.note(line)
     for line in bench.data["stuck"]:
         bench.note(line)
-    judge(bench, results)
+    if bench.arch.name == "x86_64":
+        judge_x86(bench, results)
+    else:
+        judge_ahead(bench, machines, results)

@@ -2,7 +2,7 @@
 /*
  * boot_stopwatch.c - runs a monitor and tells when the guest's init spoke.
  *
- *     stopwatch [-c COUNTER]... COMMAND [WORD...]
+ *     stopwatch [-m] [-c COUNTER]... COMMAND [WORD...]
  *
  * The command's output is a pipe that is read as soon as something comes. Printed are the nanoseconds from just before
  * exec to the mark, the bytes that came until then, and the command's end:
@@ -11,7 +11,8 @@
  *     @end exit STATUS | @end signal NUMBER | @end late
  *
  * Each COUNTER is a file of a trace point's histogram or of one number, which is copied line by line, as `@at-mark NAME
- * LINE` when the mark was seen and as `@at-end NAME LINE` when the command has ended; NAME is the file's.
+ * LINE` when the mark was seen and as `@at-end NAME LINE` when the command has ended; NAME is the file's. With -m the
+ * command's memory is told at the mark, its /proc/PID/smaps as `@smaps LINE`.
  */
 #include <errno.h>
 #include <poll.h>
@@ -60,8 +61,21 @@ static void copy_counters(const char *when)
 	}
 }
 
+static void copy_smaps(pid_t pid)
+{
+	char line[512];
+	FILE *file;
+
+	snprintf(line, sizeof(line), "/proc/%d/smaps", (int)pid);
+	file = fopen(line, "r");
+	while (file && fgets(line, sizeof(line), file))
+		printf("@smaps %s", line);
+	if (file)
+		fclose(file);
+}
+
 /* Output up to the first mark; what the kernel says of the command line holds none. */
-static int watch(int fd, uint64_t begin)
+static int watch(int fd, uint64_t begin, pid_t smaps)
 {
 	static char text[1 << 20];
 	struct pollfd ready = { .fd = fd, .events = POLLIN };
@@ -88,6 +102,8 @@ static int watch(int fd, uint64_t begin)
 			printf("@mark %llu %zu\n", (unsigned long long)(at - begin), bytes);
 			usleep(BOOT_PAUSE_MS * 1000 / 10); /* the line's end has to leave the guest, too */
 			copy_counters("at-mark");
+			if (smaps)
+				copy_smaps(smaps);
 			marked = 1;
 			limit = now() + POWEROFF_MS * 1000000ULL;
 		}
@@ -101,11 +117,14 @@ static int watch(int fd, uint64_t begin)
 
 int main(int argc, char **argv)
 {
-	int fds[2], status, option;
+	int fds[2], status, option, memory = 0;
 	uint64_t begin;
 	pid_t pid;
 
-	while ((option = getopt(argc, argv, "+c:")) == 'c') {
+	while ((option = getopt(argc, argv, "+mc:")) != -1 && option != '?') {
+		memory |= option == 'm';
+		if (option == 'm')
+			continue;
 		if (nr_counters == COUNTERS)
 			return 2;
 		counters[nr_counters++] = optarg;
@@ -124,7 +143,7 @@ int main(int argc, char **argv)
 	close(fds[1]);
 	if (pid < 0)
 		return 2;
-	if (watch(fds[0], begin) < 0) {
+	if (watch(fds[0], begin, memory ? pid : 0) < 0) {
 		kill(pid, SIGKILL);
 		waitpid(pid, &status, 0);
 		printf("@end late\n");

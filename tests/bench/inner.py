@@ -6,19 +6,17 @@ import glob
 import os
 import threading
 
-from bed import initramfs, machine, ui
+from bed import cross, machine, ui
 
 TIMEOUT = 1800  # seconds of the host's, for an inner machine with all that it does
 ATTEMPTS = 6
 
-QEMU_PROGRAM = "/usr/bin/qemu-system-x86_64"
-FIRMWARE = ("bios-256k.bin", "bios-microvm.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin")
 FIRMWARE_FOLDERS = ("/usr/share/qemu", "/usr/share/seabios")
 
 
-def need_qemu(bench):
-    if not os.path.exists(QEMU_PROGRAM):
-        raise bench.Skip("no %s; package qemu-system-x86 brings it" % QEMU_PROGRAM)
+def need_qemu(bench, program):
+    if not os.path.exists(program):
+        raise bench.Skip("no %s; 'tools/deps bench' and, for another architecture, its name bring it" % program)
 
 
 def firmware(name):
@@ -28,16 +26,16 @@ def firmware(name):
     raise ui.Failure("%s is not in %s; install packages qemu-system-x86 and seabios" % (name, ", ".join(FIRMWARE_FOLDERS)))
 
 
-def with_libraries(path, program):
-    return [(name, library) for name, library in initramfs.libraries(program)] + [(path, program)]
+def with_libraries(bench, path, program):
+    return cross.libraries(bench.arch, None, program) + [(path, program)]
 
 
-def monitor(bench, ours):
+def monitor(bench, ours, machines):
     """Programs with their libraries, and other files, that an inner machine needs for trapline or else for QEMU."""
     if ours:
-        return with_libraries("/bin/trapline", bench.program("trapline")), []
-    return (with_libraries("/bin/qemu-system-x86_64", QEMU_PROGRAM),
-            [("/usr/share/qemu/" + name, firmware(name)) for name in FIRMWARE])
+        return with_libraries(bench, "/bin/trapline", bench.program("trapline")), []
+    return (with_libraries(bench, "/bin/" + os.path.basename(machines.qemu), bench.packaged(machines.qemu)),
+            [("/usr/share/qemu/" + name, firmware(name)) for name in machines.firmware])
 
 
 # One inner machine's: script(attempt) is what it runs, files what it holds, steps how many lines "@end" it will say, last the

@@ -15,6 +15,7 @@ import statistics
 from bed import arch as arches
 from bed import initramfs, packages, ui
 
+import boot_machines
 import inner
 
 INITRD = "/bench/initrd"
@@ -198,10 +199,10 @@ def files_for(bench, folder, name, kernel):
     rooted = os.path.join(folder, "rooted")
     with open(rooted, "w") as file:
         file.write(ROOTED)
-    programs, extra = inner.monitor(bench, name in OWN)
-    programs += inner.with_libraries("/bin/passt", shutil.which("passt")) + inner.with_libraries(VIRTIOFSD, VIRTIOFSD)
+    programs, extra = inner.monitor(bench, name in OWN, boot_machines.X86)
+    programs += inner.with_libraries(bench, "/bin/passt", shutil.which("passt")) + inner.with_libraries(bench, VIRTIOFSD, VIRTIOFSD)
     for program in STORAGE:
-        programs += inner.with_libraries("/bin/" + os.path.basename(program), program)
+        programs += inner.with_libraries(bench, "/bin/" + os.path.basename(program), program)
     programs += [("/bin/load", load), ("/bin/rooted", rooted)]
     return [(kernel_path(kernel.flavour), kernel.vmlinux), (INITRD, path)] + extra + list(dict(programs).items())
 
@@ -305,7 +306,7 @@ def judge(bench, results, ours, peer):
 
 
 def run(bench):
-    inner.need_qemu(bench)
+    inner.need_qemu(bench, boot_machines.X86.qemu)
     for path, package in ((shutil.which("passt"), "passt"), (VIRTIOFSD, "qemu-system-common"),
                           (STORAGE[0], "qemu-system-common"), (STORAGE[1], "qemu-utils")):
         if not path or not os.path.exists(path):
