@@ -134,6 +134,17 @@ static int check_keys(const struct device_value *value, enum net_kind kind, stru
 	return 0;
 }
 
+/* No network, and so nothing to say of it. 1, or -EINVAL. */
+static int check_none(const struct device_value *value, struct error *err)
+{
+	for (unsigned key = 0; key < NR_KEYS; key++) {
+		if (key != KEY_TRANS && value->keys[key])
+			return error_set(err, -EINVAL, "%s%s does not go with none", keys[key].name,
+				keys[key].flag ? "" : "=");
+	}
+	return 1;
+}
+
 static int parse_tap(const struct device_value *value, struct net_config *c, struct error *err)
 {
 	unsigned fd = 0;
@@ -193,6 +204,8 @@ static int network_parse(
 	r = take_kvmtools(&own, err);
 	if (r == 0)
 		r = parse_kind(own.words[0], &o->host, err);
+	if (r == 1)
+		r = check_none(&own, err);
 	return r ? r : parse_values(&own, o, err);
 }
 

@@ -68,6 +68,11 @@ static int store(const struct option_spec *spec, const char *value, struct error
 		*(bool *)spec->target = true;
 		return 0;
 	case OPTION_STRING:
+		if (!*value)
+			return error_set(err, -EINVAL, "needs a value: %s", spec->value);
+		*(const char **)spec->target = value;
+		return 0;
+	case OPTION_TEXT:
 	case OPTION_OPTIONAL:
 		*(const char **)spec->target = value;
 		return 0;

@@ -104,7 +104,7 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		OPTION_FIRMWARE(m),
 		OPTION_FLASH(m),
 		{ OPTION_STRING, 'i', "initrd", "FILE", "initial RAM disk", &m->guest.initrd },
-		{ OPTION_STRING, 'p', "params", "TEXT", "appended to the kernel's command line", &m->guest.params },
+		{ OPTION_TEXT, 'p', "params", "TEXT", "appended to the kernel's command line", &m->guest.params },
 		{ OPTION_STRING, 0, "boot", "WAY", "auto (default), pvh, elf64, bzimage64, bzimage32", &m->guest.boot },
 		{ OPTION_FLAG, 0, "no-default-params", NULL, "nothing on that command line but --params",
 			&m->guest.no_default_params },

@@ -124,7 +124,8 @@ static int number(const char *word, const char *what, uint64_t most, uint64_t *v
 	if (!(hex ? isxdigit((unsigned char)digits[0]) : isdigit((unsigned char)digits[0])) || *end)
 		return error_set(err, -EINVAL, "%s: '%.*s' is not a number", what, WORD_SHOWN, word);
 	if (errno || *value > most)
-		return error_set(err, -ERANGE, "%s: %.*s is beyond 0x%" PRIx64, what, WORD_SHOWN, word, most);
+		return error_set(err, -ERANGE, hex ? "%s: %.*s is beyond 0x%" PRIx64 : "%s: %.*s is beyond %" PRIu64, what,
+			WORD_SHOWN, word, most);
 	return 0;
 }
 
@@ -405,7 +406,7 @@ static int cmd_serial(struct tester *t, unsigned argc, char **argv, struct error
 		return 0;
 	}
 	if (strcmp(argv[2], "put") != 0 || argc != 4)
-		return error_set(err, -EINVAL, "serial PORT get or serial PORT put HEX");
+		return error_set(err, -EINVAL, "usage: serial PORT get, or serial PORT put HEX");
 	n = hex_bytes(argv[3], bytes, err);
 	if (n < 0)
 		return n;

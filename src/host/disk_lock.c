@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "core/say.h"
+#include "core/status.h"
 
 #define WORDS    4096 /* of a command line */
 #define COMM_MAX 15   /* bytes of a program's name that the kernel keeps */
@@ -185,7 +186,9 @@ static int in_use(int fd, const char *path, bool ro, struct error *err)
 	pid_t holder = find_holder(fd, ro);
 	char who[192];
 
-	if (holder == getpid()) {
+	/* Or a program that serves another of this guest's disks has it. */
+	if (holder && (holder == getpid() || parent_of(holder) == getpid())) {
+		err->status = STATUS_USAGE;
 		error_set(err, -EBUSY, "disk '%s': in use by this guest already: it is named twice", path);
 	} else {
 		if (holder)

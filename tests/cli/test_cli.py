@@ -140,6 +140,19 @@ def test_firmware_of_a_wrong_size():
     refuse(dry("--firmware", DIR), IMAGE, DIR, "directory")
 
 
+def test_empty_values_are_told():
+    for option in ("-k", "-i", "--boot", "--name", "--irqchip", "--stats", "--debugcon", "--firmware", "--kvm-device"):
+        refuse(run("run", option, ""), USAGE, option.lstrip("-"), "needs a value")
+    refuse(run("device-test", "--arch", ""), USAGE, "--arch", "needs a value: ARCH")
+    refuse(run("run", "-m", "1B", "-k", GOOD), USAGE, "-m", "1 bytes are too little")
+    assert dry("-p", "").returncode == 0
+
+
+def test_what_is_no_kernel_of_this_machine():
+    refuse(dry("-k", path_of("Image", bytes(56) + b"ARM\x64" + bytes(964))), IMAGE, "arm64 Image", "this machine is x86_64")
+    refuse(dry("-k", "/bin/ls"), IMAGE, "/bin/ls", "a program for an operating system")
+
+
 def test_kvmtools_names_are_taken():
     rom, flash = path_of("rom", b"\xf4" * 0x10000), path_of("flash", b"\xff" * 0x3000)
     assert dry("-f", rom, "-F", flash, "--json").stdout == dry("--firmware", rom, "--flash", flash, "--json").stdout

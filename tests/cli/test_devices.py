@@ -322,6 +322,14 @@ def test_images_that_cannot_be_served():
         refuse(run("-d", path), HOST, path, f"in use: process {os.getpid()} (")
 
 
+def test_an_image_that_is_named_twice():
+    if not shutil.which("qemu-storage-daemon") or not shutil.which("qemu-img"):
+        raise tap.Skip("no qemu-storage-daemon or qemu-img here")
+    path = DIR + "/twice.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"], check=True)
+    refuse(run("-d", path, "-d", path), USAGE, path, "in use by this guest already", "named twice")
+
+
 def test_a_disk_has_one_writer():
     path = image("shared")
     refuse(dry("-d", path, "-d", path), USAGE, path, "in use", "named twice", ",ro")
@@ -445,6 +453,7 @@ def test_networks_in_kvmtools_words():
 def test_networks_that_are_none():
     refuse(dry("-n", ""), USAGE, "--network", "WHAT[,KEY=VALUE]...")
     refuse(dry("-n", "tpa"), USAGE, "--network tpa", "'tpa' is no network", "did you mean 'tap'?")
+    refuse(dry("-n", "none,mac=52:54:00:12:34:56"), USAGE, "mac= does not go with none")
     refuse(dry("-n", "bridge"), USAGE, "'bridge'", "user, tap, socket=PATH and none")
     refuse(dry("-n", "socket="), USAGE, "socket=PATH")
     refuse(dry("-n", "tap,ifnam=x"), USAGE, "'ifnam'", "did you mean 'ifname'?")

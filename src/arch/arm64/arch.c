@@ -91,8 +91,8 @@ static int check(const struct guest_config *config, struct error *err)
 
 	err->status = STATUS_USAGE;
 	if (config->ram < MIN_RAM)
-		return error_set(err, -EINVAL, "-m: %llu KiB is too little: at least 16 MiB",
-			(unsigned long long)(config->ram >> 10));
+		return error_set(err, -EINVAL, "-m: %llu bytes are too little: at least 16 MiB",
+			(unsigned long long)config->ram);
 	if (config->ram > limit)
 		return error_set(err, -ERANGE, "-m: %llu GiB is beyond this machine's address space: at most %llu GiB",
 			(unsigned long long)(config->ram >> 30), (unsigned long long)(limit >> 30));

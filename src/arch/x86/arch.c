@@ -79,8 +79,8 @@ static int check(const struct guest_config *config, struct error *err)
 
 	err->status = STATUS_USAGE;
 	if (config->ram < MIN_RAM)
-		return error_set(err, -EINVAL, "-m: %llu KiB is too little: at least 16 MiB",
-			(unsigned long long)(config->ram >> 10));
+		return error_set(err, -EINVAL, "-m: %llu bytes are too little: at least 16 MiB",
+			(unsigned long long)config->ram);
 	/* The hole's worth of RAM lies above 4 GiB. */
 	if (config->ram > limit - (LAYOUT_HOLE_END - LAYOUT_HOLE))
 		return error_set(err, -ERANGE, "-m: %llu GiB is beyond this CPU's address space of %llu GiB",

@@ -243,8 +243,11 @@ static int open_unknown(const struct image *image, const uint8_t *head, uint64_t
 {
 	const char *what = image_recognise(head, n);
 
-	if (what)
-		return image_error(image, err, -ENOEXEC, "%s", what);
+	if (what) {
+		image_error(image, err, -ENOEXEC, "%s", what);
+		error_hint(err, "this machine is x86_64, and boots a bzImage or an ELF file");
+		return -ENOEXEC;
+	}
 	/* A bzImage's first sector is a PE header, "MZ", or at least a boot sector. */
 	if (image->size < HDR_OFFSET(realmode_swtch) && n >= 2 && !memcmp(head, "MZ", 2))
 		return image_error(image, err, -ENOEXEC,
