@@ -33,8 +33,14 @@ TIMEOUT = 600
 SECONDS = 40
 SIZE = 8 << 20
 
+# busybox's ping waits a second for the last answer, and a busy machine may take longer: one that comes is enough. That none
+# is lost is told by sums and counters.
+REACHED = """
+reached() { ping -c 3 -W 5 $* >/dev/null && echo yes || echo no; }
+"""
+
 # A program that reads from descriptor 3 sees no end: nc takes an end there for that of all.
-MODULES = """
+MODULES = REACHED + """
 mkfifo /hold
 exec 3<>/hold
 modprobe virtio_mmio
@@ -48,8 +54,8 @@ fact features $features
 """
 
 TAP = MODULES + network.ADDRESS + """
-fact ping $(ping -c 3 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
-fact ping6 $(ping -6 -c 3 -W 5 fd09::1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
+fact ping $(reached 10.9.0.1)
+fact ping6 $(reached -6 fd09::1)
 for host in 10.9.0.1 fd09::1; do
 	nc $host 5001 <&3 >/got
 	fact sum $(md5sum </got)
@@ -63,7 +69,7 @@ until [ "$(cat /sys/class/net/eth0/carrier)" = 0 ]; do sleep 0.1; done
 fact carrier down
 ping -c 1 -W 1 10.9.0.1 >/dev/null && fact down reached || fact down nothing
 until [ "$(cat /sys/class/net/eth0/carrier)" = 1 ]; do sleep 0.1; done
-fact again $(ping -c 3 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
+fact again $(reached 10.9.0.1)
 fact errors $(cat /sys/class/net/eth0/statistics/rx_errors) $(cat /sys/class/net/eth0/statistics/tx_errors)
 """
 
@@ -73,8 +79,8 @@ def options(transport, what, vhost=False):
             what + (",vhost" if vhost else "") + ",transport=" + transport]
 
 
-def judge_stats(t, transport, queues, vhost):
-    """Who was at work for the data queues, by trapline's own count; the figures go to the test's notes."""
+def judge_stats(t, transport, queues, vhost, least=2 * SIZE >> 16):
+    """Who was at work for the data queues, by trapline's own count; the figures go to the test's notes. `least`: frames each way."""
     stats = json.loads(t.sh("cat /tmp/stats"))
     data = [queue for queue in stats["virtio"] if queue["device"] == "net0"][:2 * queues]
     kicks, interrupts = sum(queue["kicks"] for queue in data), sum(queue["interrupts"] for queue in data)
@@ -90,7 +96,7 @@ def judge_stats(t, transport, queues, vhost):
         t.check(kicks > 0 and interrupts > 0, "%d kicks, %d interrupts" % (kicks, interrupts))
         frames = stats["counters"]["net0"]
         # How many depends on how well the stacks merge them: 64 KiB each at most.
-        t.check(min(frames["rx_frames"], frames["tx_frames"]) >= 2 * SIZE >> 16, "frames: %s" % frames)
+        t.check(min(frames["rx_frames"], frames["tx_frames"]) >= least, "frames: %s" % frames)
         # Without a carrier the driver sends nothing.
         t.equal("frames dropped that were to go",
                 [frames["tx_" + why] for why in ("malformed", "oversized", "refused", "unplugged")], [0] * 4)
@@ -120,8 +126,8 @@ def tap(t, transport, queues=1, vhost=False):
     t.equal("what the tap's script was told", t.sh("cat /tmp/up"), "lab0\n")
     mac = guest.fact("mac")
     t.check(int(mac[:2], 16) & 3 == 2, "%s is not locally administered" % mac)
-    t.equal("pings", guest.fact("ping"), "3")
-    t.equal("pings of IPv6", guest.fact("ping6", 90), "3")
+    t.equal("a ping", guest.fact("ping"), "yes")
+    t.equal("a ping of IPv6", guest.fact("ping6", 90), "yes")
     for number, host in enumerate(("10.9.0.1", "fd09::1"), 1):
         t.equal("the sum of what came by %s" % host, guest.fact("sum", 200, again=True).split()[0], wanted)
         guest.fact("sent", 200, again=True)
@@ -135,7 +141,7 @@ def tap(t, transport, queues=1, vhost=False):
     t.equal("the carrier", guest.fact("carrier"), "down")
     t.equal("a ping without a cable", guest.fact("down"), "nothing")
     guest.send(b"\x01n0")
-    t.equal("pings with the cable back", guest.fact("again"), "3")
+    t.equal("a ping with the cable back", guest.fact("again"), "yes")
     t.equal("the driver's errors", guest.fact("errors"), "0 0")
     guest.ends(0)
     t.equal("what the other script was told", t.sh("cat /tmp/down"), "lab0\n")
@@ -145,7 +151,7 @@ def tap(t, transport, queues=1, vhost=False):
 
 
 DELETED = MODULES + network.ADDRESS + """
-fact ping $(ping -c 2 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
+fact ping $(reached 10.9.0.1)
 fact ready
 until [ "$(cat /sys/class/net/eth0/carrier)" = 0 ]; do sleep 0.1; done
 fact carrier down
@@ -159,7 +165,7 @@ def deleted(t, transport, vhost=False):
     t.inner.put("/tmp/up.sh", network.UP, 0o755)
     t.sh("tunctl -t other >/dev/null")
     guest = t.boot(DELETED, options=options(transport, "tap,ifname=lab0,script=/tmp/up.sh", vhost), modules="cloud")
-    t.equal("pings", guest.fact("ping", 90), "2")
+    t.equal("a ping", guest.fact("ping", 90), "yes")
     guest.fact("ready")
     t.sh("ip link del other; sleep 1")
     t.check("is gone" not in guest.log(), "another interface's end was taken for the guest's")
@@ -171,37 +177,39 @@ def deleted(t, transport, vhost=False):
 
 
 REBOOT = MODULES + network.ADDRESS + """
-fact ping $(ping -c 2 -W 5 10.9.0.1 | sed -n 's/.* \\([0-9]*\\) packets received.*/\\1/p')
+fact ping $(reached 10.9.0.1)
 nc 10.9.0.1 5003 </dev/zero >/dev/null &
 fact up
 read answer
-[ $answer = again ] && %s
+[ $answer = again ] && echo b >/proc/sysrq-trigger
+kill $!
+ip link set eth0 down
 """
-# The kernel's own way down breaks the queues before it resets the device, and where frames are under way then, virtio_net's poll
-# (virtnet_poll_cleantx()) goes round for ever: seen with Linux 6.1.192, on one processor.
-RESET = {False: "reboot -f", True: "echo b >/proc/sysrq-trigger"}
+# The kernel's own way down, to reboot or to power off, breaks the queues before it resets the device, and where frames are under
+# way then, virtio_net's poll (virtnet_poll_cleantx()) goes round for ever: seen with Linux 6.1.192, on one processor. So not
+# that way; and a machine that is reset at once has more under way.
 
 
 def reboot(t, transport, vhost=False):
     if vhost:
         t.sh("modprobe vhost_net")
     t.inner.put("/tmp/up.sh", network.UP, 0o755)
-    # Echoes, so that both ways are busy.
-    t.sh("(while :; do nc -l -p 5003 -e /bin/cat; done) >/dev/null 2>&1 </dev/null & echo $! >/tmp/echo")
-    guest = t.boot(REBOOT % RESET[vhost], options=options(transport, "tap,ifname=lab0,script=/tmp/up.sh", vhost), modules="cloud")
+    # Echoes, so that both ways are busy; to each boot anew, for the last one's connection is never closed.
+    t.sh("nc -ll -p 5003 -e /bin/cat >/dev/null 2>&1 </dev/null & echo $! >/tmp/echo")
+    guest = t.boot(REBOOT, options=options(transport, "tap,ifname=lab0,script=/tmp/up.sh", vhost), modules="cloud")
     macs = set()
     for boot in range(4):
         guest.fact("up", 90, again=True)
         macs.add(guest.fact("mac"))
         before = int(t.sh("cat /sys/class/net/lab0/statistics/rx_bytes"))
-        t.sh("sleep 0.5")
-        t.check(int(t.sh("cat /sys/class/net/lab0/statistics/rx_bytes")) > before, "no traffic in boot %d" % boot)
+        # A MiB, more than a ping or a connection that is refused.
+        t.sh("until [ $(cat /sys/class/net/lab0/statistics/rx_bytes) -gt %d ]; do sleep 0.2; done" % (before + (1 << 20)))
         guest.send("again\n" if boot < 3 else "off\n")
-    t.equal("boots that reached the host", guest.log().count("@ping 2"), 4)
+    t.equal("boots that reached the host", guest.log().count("@ping yes"), 4)
     t.equal("addresses over the boots", len(macs), 1)
     guest.ends(0)
     t.sh("kill $(cat /tmp/echo); true")
-    judge_stats(t, transport, 1, vhost)
+    judge_stats(t, transport, 1, vhost, 4 << 20 >> 16)
 
 
 USER = MODULES + network.LEASE + """
