@@ -139,8 +139,8 @@ static int check_none(const struct device_value *value, struct error *err)
 {
 	for (unsigned key = 0; key < NR_KEYS; key++) {
 		if (key != KEY_TRANS && value->keys[key])
-			return error_set(err, -EINVAL, "%s%s does not go with none", keys[key].name,
-				keys[key].flag ? "" : "=");
+			return error_set(
+				err, -EINVAL, "%s%s does not go with none", keys[key].name, keys[key].flag ? "" : "=");
 	}
 	return 1;
 }

@@ -124,8 +124,8 @@ static int number(const char *word, const char *what, uint64_t most, uint64_t *v
 	if (!(hex ? isxdigit((unsigned char)digits[0]) : isdigit((unsigned char)digits[0])) || *end)
 		return error_set(err, -EINVAL, "%s: '%.*s' is not a number", what, WORD_SHOWN, word);
 	if (errno || *value > most)
-		return error_set(err, -ERANGE, hex ? "%s: %.*s is beyond 0x%" PRIx64 : "%s: %.*s is beyond %" PRIu64, what,
-			WORD_SHOWN, word, most);
+		return error_set(err, -ERANGE, hex ? "%s: %.*s is beyond 0x%" PRIx64 : "%s: %.*s is beyond %" PRIu64,
+			what, WORD_SHOWN, word, most);
 	return 0;
 }
 
