@@ -12,8 +12,10 @@
 #include "core/error.h"
 
 /*
- * A STRING's value is a name of something and not empty, a TEXT's can be. An OPTIONAL's value is a string that only --name=VALUE gives; without one it is "". So is that of REPEAT_OPTIONAL, which
- * may be given more than once, as REPEAT. ALIAS: another name, which --help does not tell, of the option that `value` names. TABLE: its target is another table, which stands here as if it were written out.
+ * A STRING's value is a name of something and not empty, a TEXT's can be. An OPTIONAL's value is a string that only
+ * --name=VALUE gives; without one it is "". So is that of REPEAT_OPTIONAL, which may be given more than once, as REPEAT. ALIAS:
+ * another name, which --help does not tell, of the option that `value` names. TABLE: its target is another table, which stands
+ * here as if it were written out.
  */
 enum option_kind {
 	OPTION_GROUP,

@@ -5,7 +5,8 @@
  * Reads are memory, until a command asks for something else; the command set is Intel's (CFI's 0001, as in the data sheet
  * of the 28F640J3): read array, status, identifier and query, erase block, program, buffered program; blocks can be locked, which
  * has no effect. Programming clears bits, as in any NOR flash. Of a pair each chip gets its half of what is written; drivers tell
- * both the same, and what the lower one is told counts for both. What the guest has programmed is written to the file by the event loop.
+ * both the same, and what the lower one is told counts for both. What the guest has programmed is written to the file by the
+ * event loop.
  */
 #ifndef TRAPLINE_DEV_FLASH_H
 #define TRAPLINE_DEV_FLASH_H

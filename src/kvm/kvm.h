@@ -109,8 +109,8 @@ struct kvm_need {
 /* Opens `path` and checks the API version. 0, or -errno and nothing is left. */
 int kvm_open(struct kvm *kvm, const char *path, struct error *err) __attribute__((warn_unused_result));
 /*
- * Makes the VM, of the architecture's `type` (0: the usual one), checks the `needs` (ended by a NULL name) and listens to the bus, so that every RAM region gets its
- * slot. 0 or -errno; kvm_close() undoes any part, and kvm_open(). Linux takes milliseconds to make a VM: the VM's worker
+ * Makes the VM, of the architecture's `type` (0: the usual one), checks the `needs` (ended by a NULL name) and listens to the
+ * bus, so that every RAM region gets its slot. 0 or -errno; kvm_close() undoes any part, and kvm_open(). Linux takes milliseconds to make a VM: the VM's worker
  * thread joins the caller's control groups, which waits for a grace period.
  */
 int kvm_create(struct kvm *kvm, struct vm *vm, const char *path, unsigned long type, const struct kvm_need *needs,

@@ -220,7 +220,8 @@ static void *vcpu_thread(void *arg)
 	for (;;) {
 		/*
 		 * Clear, then look: a kick that this overwrites had its reason published before, so it is seen
-		 * here; one that comes later makes KVM_RUN return at once.
+		 * here; one that comes later makes KVM_RUN return at once. run_interrupted() reads in one order with
+		 * the store, so `wanted` is read after it as well.
 		 */
 		set_immediate_exit(vcpu, 0);
 		if (run_interrupted(vcpu->runner.run) && !run_enter(&vcpu->runner))

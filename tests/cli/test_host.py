@@ -48,7 +48,7 @@ def threads(guest):
 
 
 def test_lists_of_cpus_that_are_none():
-    for text in ["", ",", "0,", "x", "1-", "1-0", "-1", "0-99999", "0x1", "0 1"]:
+    for text in [",", "0,", "x", "1-", "1-0", "-1", "0-99999", "0x1", "0 1"]:
         refuse(dry("--cpu-affinity", text), USAGE, "--cpu-affinity", f"'{text}'")
     refuse(dry("--cpu-affinity", "0,0", "-c", "3"), USAGE, "2 host CPUs for 3 vCPUs")
     refuse(dry("--cpu-affinity", "0-2"), USAGE, "3 host CPUs for 1 vCPU")
@@ -59,7 +59,7 @@ def test_lists_of_cpus_that_are_none():
 
 def test_numa_nodes_that_are_none():
     refuse(dry("--numa-node", "900"), USAGE, "--numa-node 900", "no such node")
-    for text in ["", "x", "-1", "0,1", "99999999999"]:
+    for text in ["x", "-1", "0,1", "99999999999"]:
         refuse(dry("--numa-node", text), USAGE, "--numa-node", f"'{text}'")
 
 

@@ -336,6 +336,10 @@ static void test_cpu_options(void **state)
 	config.arm = (struct guest_arm){ .aarch32 = true, .sve_max_vl = "128" };
 	assert_true(arch_arm64.check(&config, &err) < 0);
 	assert_non_null(strstr(err.text, "--sve-max-vl does not go with --aarch32"));
+	config.arm = (struct guest_arm){ .aarch32 = true };
+	config.firmware = "/x";
+	assert_true(arch_arm64.check(&config, &err) < 0);
+	assert_non_null(strstr(err.text, "--firmware does not go with --aarch32"));
 }
 
 /* A PMU is there for who asks, and memory for stolen time unless one does not want it. */

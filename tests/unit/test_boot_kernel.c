@@ -101,6 +101,12 @@ static void pvh(void **state)
 		assert_int_equal(k.entry, GPA + 0x80);
 	}
 
+	/* FreeBSD's kernels name an interpreter, as programs do. */
+	*boot_file_phdr(&f, boot_file_ehdr(&f)->e_phnum++) =
+		(Elf64_Phdr){ .p_type = PT_INTERP, .p_offset = 0x40, .p_filesz = 4 };
+	accepted(&f, &k);
+	assert_int_equal(k.way, BOOT_PVH);
+
 	boot_file_elf32(&f, (uint32_t)GPA);
 	accepted(&f, &k);
 	assert_int_equal(k.way, BOOT_PVH);

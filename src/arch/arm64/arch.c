@@ -15,8 +15,11 @@
 #define MAX_PHYS_BITS   52
 #define USUAL_PHYS_BITS 40
 #define MIN_PHYS_BITS   32
-/* So many redistributors end where the virtio devices begin; KVM has fewer vCPUs. */
-#define MAX_CPUS 512
+#define MAX_CPUS        PSCI_CPUS /* KVM has no more */
+
+_Static_assert(MAX_CPUS *LAYOUT_PVTIME_STEP <= LAYOUT_PVTIME_SIZE, "a place for each vCPU's stolen time");
+_Static_assert(LAYOUT_GIC_DIST - MAX_CPUS * LAYOUT_REDIST_SIZE - LAYOUT_ITS_SIZE > LAYOUT_VIRTIO + 0x00100000ULL,
+	"redistributors and ITS lie above the devices");
 
 static const char *const default_params[] = {
 	"console=ttyS0",

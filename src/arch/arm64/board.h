@@ -15,6 +15,11 @@
 enum gic { GIC_V2, GIC_V2M, GIC_V3, GIC_V3_ITS, NR_GICS };
 #define GIC_V2_CPUS 8
 
+static inline bool gic_is_v2(enum gic gic)
+{
+	return gic == GIC_V2 || gic == GIC_V2M;
+}
+
 /* Chips that the clock may be. */
 enum rtc { RTC_PL031, RTC_MC146818, NR_RTCS };
 
@@ -49,18 +54,13 @@ struct board {
 int arm64_phys_bits(uint64_t ram, unsigned limit, unsigned *bits, struct error *err)
 	__attribute__((warn_unused_result));
 
-/* options.c: 0, or -errno with a line in `err`; *seed is set where one is given, *rtc and *address always. */
+/* options.c: 0, or -errno with a line in `err`; *seed is set where one is given, *rtc, *address and *user always. */
 int arm64_check_options(const struct guest_config *config, struct error *err) __attribute__((warn_unused_result));
 int arm64_rtc(const struct guest_config *config, enum rtc *rtc, struct error *err) __attribute__((warn_unused_result));
 int arm64_firmware_address(const struct guest_config *config, uint64_t *address, struct error *err)
 	__attribute__((warn_unused_result));
 int arm64_kaslr_seed(const struct guest_config *config, uint64_t *seed, struct error *err)
 	__attribute__((warn_unused_result));
-
-static inline bool gic_is_v2(enum gic gic)
-{
-	return gic == GIC_V2 || gic == GIC_V2M;
-}
 int arm64_psci_user(const struct guest_config *config, bool *user, struct error *err)
 	__attribute__((warn_unused_result));
 /* In bits, from 128 to 2,048; 0: none is given. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * boot.c - the boot loader: the kernel at the beginning of RAM (a zImage behind what it unpacks to there), the device tree at its end, the initrd below that.
+ * boot.c - the boot loader: the kernel at the beginning of RAM (a zImage behind what it unpacks to there), the device tree at
+ * its end, the initrd below that.
  *
  * An Image clears its own bss, so what it has beyond its bytes in the file is left as it is.
  */

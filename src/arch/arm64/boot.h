@@ -24,7 +24,10 @@ struct boot_places {
 	uint64_t tree; /* LAYOUT_DT_SIZE bytes */
 };
 
-/* `initrd` may be NULL; `aarch32`: a 32-bit kernel. 0 or -errno; arm64_boot_close() afterwards in either case. Paths stay the caller's and outlive `boot`. */
+/*
+ * `initrd` may be NULL; `aarch32`: a 32-bit kernel. 0 or -errno; arm64_boot_close() afterwards in either case. Paths stay the
+ * caller's and outlive `boot`.
+ */
 int arm64_boot_open(struct boot *boot, const char *kernel, const char *initrd, bool aarch32, struct error *err)
 	__attribute__((warn_unused_result));
 void arm64_boot_close(struct boot *boot);

@@ -32,7 +32,7 @@ static const char *state_of(int fd)
 
 	if (ioctl(fd, KVM_GET_MP_STATE, &state))
 		return "in an unknown state";
-	return state.mp_state == KVM_MP_STATE_STOPPED ? "not started by the guest" : "running";
+	return state.mp_state == KVM_MP_STATE_STOPPED ? "off" : "running";
 }
 
 static void print_registers(struct vcpu *vcpu, FILE *out)

@@ -7,9 +7,8 @@
 #ifndef TRAPLINE_ARCH_ARM64_KERNEL_H
 #define TRAPLINE_ARCH_ARM64_KERNEL_H
 
-#include <stdint.h>
-
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "arch/image.h"
 #include "core/mem.h"
@@ -34,8 +33,8 @@ struct kernel {
 };
 
 /*
- * Opens and checks a kernel file, of a 32-bit kernel or a 64-bit one, and where it is packed unpacks its header. 0 or -errno (-ENOEXEC: damaged, not a kernel,
- * not for this machine). arm64_kernel_close() afterwards in either case. `path` stays the caller's and outlives the kernel.
+ * Opens and checks a kernel file, of a 32-bit kernel or a 64-bit one, and where it is packed unpacks its header. 0 or -errno
+ * (-ENOEXEC: damaged, not a kernel, not for this machine). arm64_kernel_close() afterwards in either case. `path` stays the caller's and outlives the kernel.
  */
 int arm64_kernel_open(struct kernel *kernel, const char *path, bool aarch32, struct error *err)
 	__attribute__((warn_unused_result));

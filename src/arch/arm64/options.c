@@ -83,6 +83,8 @@ static int check_aarch32(const struct guest_config *config, struct error *err)
 {
 	if (config->arm.nested)
 		return error_set(err, -EINVAL, "--nested does not go with --aarch32: 32-bit guests have no EL2");
+	if (config->firmware)
+		return error_set(err, -EINVAL, "--firmware does not go with --aarch32: it starts in 64-bit code");
 	if (config->arm.sve_max_vl)
 		return error_set(
 			err, -EINVAL, "--sve-max-vl does not go with --aarch32: 32-bit processors have no SVE");

@@ -18,7 +18,7 @@ void psci_reset(struct psci *psci)
 void psci_init(struct psci *psci, unsigned cpus)
 {
 	pthread_mutex_init(&psci->lock, NULL);
-	psci->nr_cpus = cpus < PSCI_CPUS ? cpus : PSCI_CPUS;
+	psci->nr_cpus = cpus;
 	psci_reset(psci);
 }
 

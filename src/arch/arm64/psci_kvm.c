@@ -46,8 +46,7 @@ int psci_take(struct board *board, struct kvm *kvm, struct error *err)
 	if (ioctl(kvm->fd, KVM_HAS_DEVICE_ATTR, &attr))
 		return error_set(err, -ENOTSUP,
 			"--psci user: this KVM lacks KVM_ARM_VM_SMCCC_FILTER (to leave firmware calls to user space); "
-			"Linux "
-			"6.4 or later has it");
+			"Linux 6.4 or later has it");
 	if (forward(kvm, PSCI_BASE) || forward(kvm, PSCI_BASE | PSCI_64))
 		return error_set(
 			err, -errno, "KVM refuses to leave firmware calls to us (--psci user): %s", strerror(errno));
@@ -84,7 +83,11 @@ void psci_hypercall(struct vcpu *vcpu)
 			return;
 		}
 	}
-	answer = psci_call(board->psci, vcpu->index, (uint32_t)vcpu->run->hypercall.nr, args);
+	/* A 32-bit guest has no 64-bit calls (SMCCC, 2.5). */
+	if (board->config.arm.aarch32 && vcpu->run->hypercall.nr & PSCI_64)
+		answer = (struct psci_answer){ .value = PSCI_NOT_SUPPORTED };
+	else
+		answer = psci_call(board->psci, vcpu->index, (uint32_t)vcpu->run->hypercall.nr, args);
 	value = (uint64_t)answer.value;
 	switch (answer.deed) {
 	case PSCI_STOPS:

@@ -204,9 +204,7 @@ int elf_parse(struct elf *elf, const struct elf_source *source, struct error *er
 		char part[40];
 
 		r = elf_read_phdr(source, &head, i, &phdr, err);
-		if (r == 0 && phdr.type == PT_INTERP)
-			r = image_error(
-				source->image, err, -ENOEXEC, "a program for an operating system, not a kernel");
+		elf->interpreted |= r == 0 && phdr.type == PT_INTERP;
 		if (r || (phdr.type != PT_LOAD && phdr.type != PT_NOTE))
 			continue;
 		snprintf(part, sizeof(part), "ELF segment %u", i);

@@ -44,6 +44,7 @@ struct elf {
 	unsigned nr_segments; /* at least 1 */
 	struct elf_note_place notes[ELF_NOTES];
 	unsigned nr_notes;
+	bool interpreted; /* it names an interpreter: a program, or a kernel that a boot loader links, such as FreeBSD's */
 };
 
 /* Headers and program headers. 0 or -errno (-ENOEXEC: damaged, or for another machine). */

@@ -73,6 +73,8 @@ int kernel_choose_elf(struct kernel *kernel, const struct elf *elf, const struct
 
 	if (pvh < 0)
 		return pvh;
+	if (!pvh && elf->interpreted)
+		return image_error(image, err, -ENOEXEC, "a program for an operating system, not a kernel");
 	if (!pvh && kernel->wanted == BOOT_PVH)
 		return image_error(image, err, -ENOEXEC, "it has no PVH note: --boot pvh is impossible");
 	if (!has64 && kernel->wanted == BOOT_ELF64)

@@ -12,7 +12,7 @@ WHERE = {
     "x86_64": (r"^vcpu0: rip 0x[0-9a-f]+, 64-bit code, ring [03], (running|halted)",
                r"^vcpu1: rip 0x[0-9a-f]+, .* code|^vcpu1: rip 0xfff0, real mode.*not started"),
     "arm64": (r"^vcpu0: pc 0x[0-9a-f]+, 64-bit code, EL[01], pstate 0x[0-9a-f]+, running$",
-              r"^vcpu1: pc 0x[0-9a-f]+, 64-bit code, EL[01], pstate 0x[0-9a-f]+, (running|not started by the guest)$"),
+              r"^vcpu1: pc 0x[0-9a-f]+, 64-bit code, EL[01], pstate 0x[0-9a-f]+, (running|off)$"),
 }
 ALSO = {"arm64": ("",)}
 
