@@ -27,7 +27,7 @@ static void irq_drive(struct irq_router *router, unsigned line, bool level)
 		router->ops->set_line(router->chip, line, level);
 }
 
-/* With the router's lock held, as the next four. */
+/* With the router's lock held, as what assigns and deassigns below. */
 static void fd_assign(struct irq_router *router, struct irq *irq)
 {
 	irq->assigned = router->ops && router->ops->fd_add &&
@@ -41,7 +41,7 @@ static void fd_deassign(struct irq_router *router, struct irq *irq)
 	irq->assigned = false;
 }
 
-/* Whether a message is for the frame; and *line is what it becomes, or IRQ_NONE: nothing. */
+/* No lock: a frame is there before vCPUs run. Whether a message is for it; and *line is what it becomes, or IRQ_NONE: nothing. */
 static bool is_framed(const struct irq_router *router, struct irq_message message, unsigned *line)
 {
 	const struct irq_frame *frame = &router->frame;

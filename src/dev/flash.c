@@ -219,8 +219,12 @@ static void command(struct flash *flash, uint8_t value)
 	case CMD_ERASE:
 		set_mode(flash, MODE_ERASE);
 		break;
-	case CMD_CLEAR_STATUS: /* what reads answer stays; OVMF looks for a status of 0 to tell a flash from a ROM */
-		flash->state.status = 0;
+	case CMD_CLEAR_STATUS:
+		/*
+		 * What reads answer stays. A chip stays ready, which Linux's driver waits for; but OVMF's, for a single chip, looks
+		 * for a status of 0 to tell a flash from a ROM.
+		 */
+		flash->state.status = flash->chips == 2 ? FLASH_STATUS_READY : 0;
 		break;
 	case CMD_READ_STATUS:
 		set_mode(flash, MODE_STATUS);

@@ -22,7 +22,7 @@
 #define FLASH_PAIR_MIN   (128U << 10)
 #define FLASH_MAX        (16U << 20) /* bytes in all */
 
-/* Status register. Ready is cleared with the others by a command, and set when an operation ends. */
+/* Status register. A single chip's ready is cleared with the others by a command, and set when an operation ends. */
 enum {
 	FLASH_STATUS_READY = 0x80,
 	FLASH_STATUS_ERASE_ERROR = 0x20,

@@ -424,8 +424,16 @@ static int or_lose(struct vhost_user *u, int r)
 static int user_start(struct vhost *b, uint64_t features, const struct vhost_range *ranges, unsigned n)
 {
 	struct vhost_user *u = user_of(b);
-	int r = vhost_map_set(&u->map, ranges, n);
+	struct vhost_range shared[VHOST_RANGES];
+	unsigned nr_shared = 0;
+	int r;
 
+	/* A ring in memory that the program cannot map is none. */
+	for (unsigned i = 0; i < n && nr_shared < VHOST_RANGES; i++) {
+		if (ranges[i].fd >= 0)
+			shared[nr_shared++] = ranges[i];
+	}
+	r = vhost_map_set(&u->map, shared, nr_shared);
 	if (r == 0)
 		r = join_loop(u);
 	if (r)

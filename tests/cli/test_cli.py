@@ -145,7 +145,7 @@ def test_empty_values_are_told():
         refuse(run("run", option, ""), USAGE, "needs a value: ")
     refuse(run("device-test", "--arch", ""), USAGE, "--arch", "needs a value: ARCH")
     refuse(run("run", "-m", "1B", "-k", GOOD), USAGE, "-m", "1 bytes are too little")
-    assert dry("-p", "").returncode == 0
+    assert dry("-k", GOOD, "-p", "").returncode == 0
 
 
 def test_what_is_no_kernel_of_this_machine():

@@ -322,7 +322,8 @@ def test_a_reader_that_goes_is_an_end():
 def test_wrong_options_are_one_line():
     for options, word in [(["--arch", "pdp11"], b"x86_64"), (["-m", "4"], b"16 MiB"), (["-c", "0"], b"-c 0"),
                           (["word"], b"word"), (["--sokket", "x"], b"did you mean '--socket'"),
-                          (["--socket", "x" * 200], b"107 at most"), (["--socket", ""], b"needs a value: PATH")]:
+                          (["--socket", "x" * 200], b"107 at most"), (["--socket", ""], b"needs a value: PATH"),
+                          (["--arch", "arm64", "--place", "serial0=mmio:0x1035000"], b"GICv2m frame")]:
         done = talk(b"", *options)
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and word in done.stderr, done
     assert b"--arch" in talk(b"", "--help").stdout

@@ -330,6 +330,13 @@ static void test_pair_programs(void **state)
 	both(bed, at, 0x20);
 	both(bed, at, 0xd0);
 	assert_int_equal(get(bed, at, 4), 0x00800080);
+	/* A wrong sequence; what is cleared is the errors. */
+	both(bed, at, 0x20);
+	both(bed, at, 0x40);
+	assert_int_equal(get(bed, at, 4), 0x00b000b0);
+	both(bed, at, 0x50);
+	both(bed, at, 0x70);
+	assert_int_equal(get(bed, at, 4), 0x00800080);
 	both(bed, at + 8, 0x40);
 	put(bed, at + 8, 4, 0x12345678);
 	both(bed, at + 8, 0x10);

@@ -101,7 +101,7 @@ int cpu_start(const struct board *board, struct vcpu *vcpu, struct error *err) _
 int psci_take(struct board *board, struct kvm *kvm, struct error *err) __attribute__((warn_unused_result));
 void psci_hypercall(struct vcpu *vcpu);
 void psci_called(struct vcpu *vcpu);
-/* gic.c: makes the interrupt controller that board->gic is set to, before vCPUs; starts it, after them; resets it. */
+/* gic.c: makes the interrupt controller that board->wanted says, and sets board->gic, before vCPUs; starts it, after them; resets it. */
 int gic_create(struct board *board, int vm_fd, struct error *err) __attribute__((warn_unused_result));
 int gic_start(struct board *board, struct error *err) __attribute__((warn_unused_result));
 int gic_reset(struct board *board, struct error *err) __attribute__((warn_unused_result));

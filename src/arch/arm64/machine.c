@@ -46,6 +46,10 @@ static const struct place_line lines_taken[] = {
 static const struct place_window windows[] = {
 	{ "PCI's I/O window", SPACE_PIO, PCI_IO, PCI_IO_SIZE },
 	{ "PCI's 32-bit window", SPACE_MMIO, LAYOUT_PCI_MEM, LAYOUT_PCI_MEM_SIZE },
+	/* Whether there is one is known only when KVM is asked. */
+	{ "the GICv2m frame", SPACE_MMIO, LAYOUT_MSI, 0x1000 },
+	/* The last: where there is a flash. */
+	{ "the flash", SPACE_MMIO, LAYOUT_FLASH, FLASH_MAX },
 };
 
 uint64_t arm64_redist(unsigned cpus)
@@ -129,7 +133,7 @@ static int build_own(struct board *board, enum rtc rtc, struct error *err)
 		.limits = { [SPACE_PIO] = LAYOUT_PORTS_SIZE, [SPACE_MMIO] = LAYOUT_RAM },
 		.lines = LAYOUT_LINE_MSI,
 		.windows = windows,
-		.nr_windows = sizeof(windows) / sizeof(windows[0]),
+		.nr_windows = sizeof(windows) / sizeof(windows[0]) - !board->config.flash,
 		.taken = lines_taken,
 		.nr_taken = sizeof(lines_taken) / sizeof(lines_taken[0]),
 	};
