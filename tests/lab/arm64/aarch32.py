@@ -5,6 +5,7 @@ CASES = {"1cpu": {"kernel": "armmp", "image": "packaged", "cpus": 1},
          "2cpu": {"kernel": "armmp", "image": "packaged", "cpus": 2},
          "gicv2": {"kernel": "armmp", "image": "packaged", "cpus": 2, "bed": "gicv2"},
          "lpae": {"kernel": "armmp-lpae", "image": "packaged", "cpus": 1, "memory": 3072}}
+ON_REQUEST = ("gicv2", "lpae")
 TIMEOUT = 400
 SECONDS = 60
 # With one, the emulator does not get a second 32-bit vCPU past its start.

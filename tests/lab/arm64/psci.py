@@ -5,6 +5,7 @@ import json
 CASES = {"user": {"bed": "newer", "cpus": 2, "options": ()}, "aarch32": {"bed": "newer", "cpus": 1, "kernel": "armmp", "options": ("--aarch32",)},
          "older": {"cpus": 0, "options": ()}}
 KERNELS = [("cloud", "packaged"), ("armmp", "packaged")]
+ON_REQUEST = ("aarch32",)
 TIMEOUT = 400
 SECONDS = 40
 

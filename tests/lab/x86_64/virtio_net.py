@@ -10,7 +10,7 @@ import json
 
 import network
 
-ALSO = {"arm64": ("tap-pci", "vhost-pci")}
+ALSO = {"arm64": ("tap-pci",)}
 CASES = {
     "tap-mmio": {"way": "tap", "transport": "mmio"},
     "tap-mmio-legacy": {"way": "tap", "transport": "mmio-legacy"},
