@@ -133,7 +133,9 @@ static int open_folder(int parent, const char *name, const char *path, bool make
 	return r;
 }
 
-/* The user's folder for caches, as the XDG Base Directory Specification tells: a path that is not absolute counts not. */
+/*
+ * The user's folder for caches, as the XDG Base Directory Specification tells: a path that is not absolute counts not.
+ */
 static bool base_path(char *path, size_t size)
 {
 	const char *xdg = secure_getenv("XDG_CACHE_HOME"), *home = secure_getenv("HOME");

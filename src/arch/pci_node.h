@@ -16,8 +16,8 @@ struct pci_node {
 };
 
 /*
- * "pci-host-ecam-generic" (Documentation/devicetree/bindings/pci/host-generic-pci.yaml): configuration space, the windows of
- * `bus` (that of ports lies at platform->ports), and which interrupt each slot's pins have.
+ * "pci-host-ecam-generic" (Documentation/devicetree/bindings/pci/host-generic-pci.yaml): configuration space, the
+ * windows of `bus` (that of ports lies at platform->ports), and which interrupt each slot's pins have.
  */
 void pci_node_write(struct dt *dt, const struct pci_node *node, const struct dt_platform *platform);
 

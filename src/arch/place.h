@@ -47,9 +47,9 @@ struct place_line {
 /* What the user would have elsewhere, and what the machine allows. */
 struct place_moves {
 	/*
-	 * "DEV[.REGION]=SPACE:ADDR[,irq=N[,N...]]" each, applied in this order; the caller's. Without a region the device's
-	 * first one goes to ADDR, and those that the table has in the same space keep their distance from it; those of
-	 * another space stay. The interrupts are the device's in the order of its declarations.
+	 * "DEV[.REGION]=SPACE:ADDR[,irq=N[,N...]]" each, applied in this order; the caller's. Without a region the
+	 * device's first one goes to ADDR, and those that the table has in the same space keep their distance from it;
+	 * those of another space stay. The interrupts are the device's in the order of its declarations.
 	 */
 	const char *const *text;
 	unsigned n;

@@ -127,7 +127,10 @@ const char *unpack_format_named(const char *name)
 	return codec_named(name);
 }
 
-/* Moves what is left to a buffer of `size` bytes or more. A big one is bigger still, once for all: it costs no page yet. */
+/*
+ * Moves what is left to a buffer of `size` bytes or more. A big one is bigger
+ * still, once for all: it costs no page yet.
+ */
 static int grow_buf(struct unpack *u, size_t size, struct error *err)
 {
 	struct memory *big = NULL;

@@ -26,7 +26,9 @@ struct codec {
 	uint8_t magic_len;
 	uint8_t size_apart; /* bytes of the size behind the stream; 0: they are part of it */
 	size_t state_size;
-	/* `state` is zeroed, `library` what dlopen() gave. CODEC_MORE; CODEC_DAMAGED: a library that lacks a function. */
+	/*
+	 * `state` is zeroed, `library` what dlopen() gave. CODEC_MORE; CODEC_DAMAGED: a library that lacks a function.
+	 */
 	enum codec_result (*open)(void *state, void *library);
 	/* Takes and gives at least a byte, or wants more: called with `need` bytes of input, or all there are. */
 	enum codec_result (*step)(void *state, struct codec_io *io);

@@ -31,8 +31,8 @@
  * period ordered the NULL before its loads. A piece loads the map anew, so it sees what its own thread changed in
  * the piece before. What handlers share is ordered by the region's lock.
  *
- * Who keeps what a section told for a later one (bus_changes()) relies on this: each change is counted behind it and before
- * the grace period for what it leaves behind. A section that still finds the old count was open when that period
+ * Who keeps what a section told for a later one (bus_changes()) relies on this: each change is counted behind it and
+ * before the grace period for what it leaves behind. A section that still finds the old count was open when that period
  * began, or it would have been ordered behind the counting; so the map that the kept answer is from, which the same
  * count was read before, is not freed until the section ends. And it is no older than a section may see.
  *

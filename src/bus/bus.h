@@ -79,8 +79,8 @@ struct region {
 	uint8_t widths; /* WIDTH_*; 0 means WIDTH_ANY; those beyond `size` do not count */
 	bool live;      /* decoded by the map; written by the bus under its edit lock */
 	/*
-	 * Writes to so many bytes from the start may be posted: the hypervisor may queue them and deliver them later, in
-	 * order, and before any other access. 0: none. Written before the region is live.
+	 * Writes to so many bytes from the start may be posted: the hypervisor may queue them and deliver them later,
+	 * in order, and before any other access. 0: none. Written before the region is live.
 	 */
 	uint32_t coalesce;
 	trap_fn *fn;           /* TRAP: required. ROM: writes; may be NULL */
@@ -148,9 +148,9 @@ struct bus_listener {
 	int (*coalesce_add)(struct bus_listener *, struct region *);
 	void (*coalesce_del)(struct bus_listener *, struct region *);
 	/*
-	 * Bit set: a space in which no access of the guest's begins, such as ports where its CPU has no instructions for
-	 * them. Aliases lead there. A doorbell in such a space is added at the place of the first alias that leads to it, and
-	 * follows both; posted writes are not asked for. Constant while it listens.
+	 * Bit set: a space in which no access of the guest's begins, such as ports where its CPU has no instructions
+	 * for them. Aliases lead there. A doorbell in such a space is added at the place of the first alias that leads
+	 * to it, and follows both; posted writes are not asked for. Constant while it listens.
 	 */
 	unsigned hidden;
 };
@@ -236,8 +236,8 @@ unsigned bus_access(struct bus *bus, struct initiator *from, enum space space, u
  */
 void *bus_memory(struct bus *bus, uint64_t gpa, uint64_t *len, bool write, struct memory **mem);
 /*
- * How often the map has changed. While it is as in an earlier read section, in which it was asked before bus_memory() was, what
- * that told holds in this one. Inside a read section only.
+ * How often the map has changed. While it is as in an earlier read section, in which it was asked before bus_memory()
+ * was, what that told holds in this one. Inside a read section only.
  */
 uint64_t bus_changes(struct bus *bus);
 void bus_read_lock(void);

@@ -34,8 +34,8 @@ static bool is_hidden(const struct bus *bus, enum space space)
 }
 
 /*
- * Where the guest writes to reach the `len` bytes at *addr of *space in this map, in which the alias `gone` counts no more. False:
- * it does not get there.
+ * Where the guest writes to reach the `len` bytes at *addr of *space in this map, in which the alias `gone` counts no
+ * more. False: it does not get there.
  */
 static bool find_way(const struct bus *bus, const struct map *map, const struct region *gone, unsigned len,
 	enum space *space, uint64_t *addr, unsigned depth)
@@ -83,8 +83,8 @@ static void bell_enter(struct bus *bus, struct region *region, struct doorbell *
 }
 
 /*
- * Before aliases change: doorbells that the guest will reach elsewhere, or no more, are let go of. Of regions that change
- * themselves, that is done already.
+ * Before aliases change: doorbells that the guest will reach elsewhere, or no more, are let go of. Of regions that
+ * change themselves, that is done already.
  */
 static void aliased_leave(struct bus *bus, const struct map *next, const struct region *gone)
 {

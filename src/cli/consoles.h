@@ -20,7 +20,8 @@
 
 /*
  * From the options' values, the later over the earlier; what is not spoken of stays the default: serial0 is this
- * terminal, the others have nothing. *hvcs: the virtio console, of no ports where there is to be none. 0, or -EINVAL with one line in `err`.
+ * terminal, the others have nothing. *hvcs: the virtio console, of no ports where there is to be none. 0, or -EINVAL
+ * with one line in `err`.
  */
 int consoles_config(const struct option_values *consoles, const struct option_values *ttys,
 	struct console_config config[VM_PORTS], struct vconsole_config *hvcs, struct error *err)

@@ -2,9 +2,9 @@
 /*
  * devices.h - options that add a virtio device: --disk FILE,ro,serial=TEXT and their like.
  *
- * A kind of device is one struct device_option, in a file of its own, and one line of the table in devices.c. Its value is
- * words with commas between (a comma of the word's own is written twice): first those that stand for themselves, such as
- * a path, then keys, KEY=TEXT or KEY alone, in any order. "transport" is a key of all of them.
+ * A kind of device is one struct device_option, in a file of its own, and one line of the table in devices.c. Its value
+ * is words with commas between (a comma of the word's own is written twice): first those that stand for themselves,
+ * such as a path, then keys, KEY=TEXT or KEY alone, in any order. "transport" is a key of all of them.
  */
 #ifndef TRAPLINE_CLI_DEVICES_H
 #define TRAPLINE_CLI_DEVICES_H
@@ -38,8 +38,9 @@ struct device_option {
 	const struct virtio_type *type;
 	const struct device_key *keys; /* ends with one without a name; NULL: none */
 	/*
-	 * Checks, and makes the type's own config, which release() undoes (NULL: free()). `m` has what other options said of
-	 * the machine itself. 0, 1 for no device at all, or -errno with a line that begins behind "--disk a.img: ".
+	 * Checks, and makes the type's own config, which release() undoes (NULL: free()). `m` has what other options
+	 * said of the machine itself. 0, 1 for no device at all, or -errno with a line that begins behind "--disk
+	 * a.img: ".
 	 */
 	int (*parse)(
 		const struct device_value *value, const struct machine_config *m, void **config, struct error *err);
@@ -49,8 +50,8 @@ struct device_option {
 	/* Whether it can be beside one of its type that was given earlier: 0, or -errno with a line. NULL: it can. */
 	int (*beside)(const void *config, const void *earlier, struct error *err);
 	/*
-	 * What it was given may be a thing that another device serves: the option that parses it, with the same words and keys,
-	 * and is in no table. NULL, or a result of it: this one.
+	 * What it was given may be a thing that another device serves: the option that parses it, with the same words
+	 * and keys, and is in no table. NULL, or a result of it: this one.
 	 */
 	const struct device_option *(*instead)(const struct device_value *value);
 	/* What it says of the machine itself. NULL: nothing. */

@@ -56,8 +56,9 @@ void tester_init(struct tester *tester, struct machine *machine,
 	void (*say)(void *arg, const char *line, size_t length), void *say_arg);
 void tester_fini(struct tester *tester);
 /*
- * Carries out one command and says its answer. `line` is `length` bytes without a newline, followed by one byte that may
- * be written to; all of it may be changed. Any bytes are fine; blanks alone, and what begins with '#', have no answer.
+ * Carries out one command and says its answer. `line` is `length` bytes without a newline, followed by one byte that
+ * may be written to; all of it may be changed. Any bytes are fine; blanks alone, and what begins with '#', have no
+ * answer.
  */
 void tester_line(struct tester *tester, char *line, size_t length);
 /* Says that a line was not carried out. */

@@ -166,8 +166,8 @@ static void unmap(struct memory *mem)
 }
 
 /*
- * Maps the whole of it, at a multiple of `align`: so huge pages of the host's are huge pages of the guest's. `fd` is the
- * memory's if that succeeds; else, -errno, it is closed.
+ * Maps the whole of it, at a multiple of `align`: so huge pages of the host's are huge pages of the guest's. `fd` is
+ * the memory's if that succeeds; else, -errno, it is closed.
  */
 static int map(int fd, uint64_t size, uint64_t align, int flags, struct memory **out)
 {
@@ -279,8 +279,8 @@ static int map_hugetlbfs(const struct backing_config *c, uint64_t size, struct m
 }
 
 /*
- * A new file gets all its blocks now: a disk that is full later would kill us at the guest's first touch of a page. File
- * systems that cannot do that get a sparse one.
+ * A new file gets all its blocks now: a disk that is full later would kill us at the guest's first touch of a page.
+ * File systems that cannot do that get a sparse one.
  */
 static int fill_file(int fd, uint64_t size)
 {

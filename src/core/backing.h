@@ -38,7 +38,10 @@ struct backing {
  * its status. Fills in huge_page.
  */
 int backing_check(struct backing_config *config, uint64_t size, struct error *err) __attribute__((warn_unused_result));
-/* `size` bytes, a whole number of pages, aligned to 2 MiB and to the pages. 0, or -errno with a line in `err`, and nothing is left behind. */
+/*
+ * `size` bytes, a whole number of pages, aligned to 2 MiB and to the pages. 0, or -errno with a
+ * line in `err`, and nothing is left behind.
+ */
 int backing_new(const struct backing_config *config, uint64_t size, struct backing *backing, struct error *err)
 	__attribute__((warn_unused_result));
 /* From now on a file that was made stays: the guest has run. */

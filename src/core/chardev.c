@@ -232,7 +232,10 @@ static void chardev_output(struct chardev *dev)
 		rc = chardev_drain(dev);
 	if (rc == 1) {
 		loop_unwatch(dev->loop, &dev->out_watch);
-		/* A byte put between the last look and now has posted the kick, as the ring was empty; so does a break's end. */
+		/*
+		 * A byte put between the last look and now has posted the kick, as
+		 * the ring was empty; so does a break's end.
+		 */
 		chardev_line_step(dev);
 		return;
 	}

@@ -72,7 +72,10 @@ struct chardev {
 	/* Likewise, that there is room again after chardev_room() said 0. Set both before the loop runs. */
 	void (*writable)(void *arg);
 	void *writable_arg;
-	/* Likewise, that the line was broken; `key` follows at once, before all other input. NULL: it knows no such thing. */
+	/*
+	 * Likewise, that the line was broken; `key` follows at once, before all
+	 * other input. NULL: it knows no such thing.
+	 */
 	void (*broken)(void *arg, uint8_t key);
 	void *broken_arg;
 	/*
@@ -125,8 +128,9 @@ void chardev_put(struct chardev *dev, uint8_t byte); /* never waits; full: dropp
 /* Bytes that chardev_put() will take now; 0 arms one call of `writable`. NULL dev: any number. */
 size_t chardev_room(struct chardev *dev);
 /*
- * The line goes low, for a break, or is let go. What was put before is sent before. Where the output is a serial line of
- * the host's, that is low for as long, but for a quarter of a second at least; elsewhere nothing happens. NULL dev: nothing
+ * The line goes low, for a break, or is let go. What was put before is sent before. Where the output is a serial line
+ * of the host's, that is low for as long, but for a quarter of a second at least; elsewhere nothing happens. NULL dev:
+ * nothing
  */
 void chardev_break(struct chardev *dev, bool low);
 size_t chardev_get(struct chardev *dev, uint8_t *buf, size_t n); /* bytes taken; 0: none now; NULL dev: 0 */

@@ -2,9 +2,9 @@
 /*
  * chardev_break.c - a break that the chip sends, on a serial line of the host's.
  *
- * It follows the bytes that were put before it: those in the ring first (DUE), then those in the host's own chip (WAIT);
- * then the line is low for as long as anybody would notice (LOW), and longer where the chip holds it (HELD). What is put
- * meanwhile waits in the ring.
+ * It follows the bytes that were put before it: those in the ring first (DUE), then those in the host's own chip
+ * (WAIT); then the line is low for as long as anybody would notice (LOW), and longer where the chip holds it (HELD).
+ * What is put meanwhile waits in the ring.
  */
 #include <sys/ioctl.h>
 

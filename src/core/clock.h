@@ -26,7 +26,10 @@ struct clock {
 	uint64_t now;         /* while stopped or manual */
 	int64_t epoch;        /* wall clock ns since 1970 at clock 0; manual clocks only move with `now` */
 	struct timer *timers; /* armed, soonest first */
-	/* There is a sooner deadline than before: `next` host ns, as of clock_next(). From any thread, without the lock. */
+	/*
+	 * There is a sooner deadline than before: `next` host ns, as of
+	 * clock_next(). From any thread, without the lock.
+	 */
 	void (*rearm)(void *arg, uint64_t next);
 	void *rearm_arg;
 };
@@ -42,7 +45,10 @@ struct timer {
 	struct timer *next;
 };
 
-/* Starts at 0 and runs. Not manual: the wall clock is the host's, and epoch unused. manual: starts at 0 with wall time `epoch` ns since 1970 and moves by clock_step() only. */
+/*
+ * Starts at 0 and runs. Not manual: the wall clock is the host's, and epoch unused. manual: starts at 0 with wall time
+ * `epoch` ns since 1970 and moves by clock_step() only.
+ */
 void clock_init(struct clock *clock, bool manual, int64_t epoch);
 void clock_fini(struct clock *clock);
 uint64_t clock_now(struct clock *clock); /* ns since the machine's start */

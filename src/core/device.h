@@ -34,9 +34,9 @@ struct device_type {
 	void (*start)(struct device *dev); /* threads may run; after all are placed */
 	void (*stop)(struct device *dev);  /* copes with one that was never started */
 	/*
-	 * With every vCPU parked, on the event loop's thread: comes to rest, and touches the guest's memory no more until it is
-	 * resumed, stopped or reset. False: something on the host does not end, and it goes on. NULL: it only ever acts
-	 * where a vCPU or the clock has it act.
+	 * With every vCPU parked, on the event loop's thread: comes to rest, and touches the guest's memory no more
+	 * until it is resumed, stopped or reset. False: something on the host does not end, and it goes on. NULL: it
+	 * only ever acts where a vCPU or the clock has it act.
 	 */
 	bool (*pause)(struct device *dev);
 	void (*resume)(struct device *dev);  /* fine on one that is not paused */

@@ -19,8 +19,8 @@ int error_set(struct error *err, int code, const char *fmt, ...) __attribute__((
 /* Puts "what: " before the text that is there. Returns `code`. */
 int error_prefix(struct error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /*
- * What an option names is to blame for the failure `code`, or the host that has run out of something: the first sets the status
- * (usage), unless there is one already. Returns `code`.
+ * What an option names is to blame for the failure `code`, or the host that has run out of something: the first sets
+ * the status (usage), unless there is one already. Returns `code`.
  */
 int error_of_option(struct error *err, int code);
 void error_hint(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -287,7 +287,9 @@ int mem_discard(struct mem *mem, uint64_t gpa, uint64_t len)
 		uintptr_t begin, end;
 		struct mem_ref ref;
 
-		/* By reference: the host takes its time, which must not hold up those who wait for readers of the bus. */
+		/*
+		 * By reference: the host takes its time, which must not hold up those who wait for readers of the bus.
+		 */
 		if (mem_map_some(mem, gpa, len, true, &ref) < 0)
 			return -EFAULT;
 		begin = ((uintptr_t)ref.host + page - 1) & ~(page - 1);

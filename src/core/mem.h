@@ -32,9 +32,9 @@ struct mem_ref {
 };
 
 /*
- * The last look-up, kept for those that follow: RAM is few regions, and what belongs together mostly lies in one. Used between
- * mem_window_open() and mem_window_close() only; from one time to the next it keeps what is still true. By one thread
- * at a time. Begins as all zeros.
+ * The last look-up, kept for those that follow: RAM is few regions, and what belongs together mostly lies in one. Used
+ * between mem_window_open() and mem_window_close() only; from one time to the next it keeps what is still true. By one
+ * thread at a time. Begins as all zeros.
  */
 struct mem_window {
 	/* mem.c's own */
@@ -58,8 +58,8 @@ int mem_window_load32(struct mem_window *w, uint64_t gpa, uint32_t *value) __att
 int mem_window_store16(struct mem_window *w, uint64_t gpa, uint16_t value) __attribute__((warn_unused_result));
 int mem_window_store32(struct mem_window *w, uint64_t gpa, uint32_t value) __attribute__((warn_unused_result));
 /*
- * As mem_map_some(), but where the memory is `held`, to which the caller has a reference that outlives this one, none is
- * taken, and ref->memory is NULL.
+ * As mem_map_some(), but where the memory is `held`, to which the caller has a reference that outlives this one, none
+ * is taken, and ref->memory is NULL.
  */
 int mem_window_map(struct mem_window *w, uint64_t gpa, uint64_t len, bool write, const struct memory *held,
 	struct mem_ref *ref) __attribute__((warn_unused_result));
@@ -69,8 +69,8 @@ int mem_read(struct mem *mem, uint64_t gpa, void *buf, uint64_t len) __attribute
 int mem_write(struct mem *mem, uint64_t gpa, const void *buf, uint64_t len) __attribute__((warn_unused_result));
 int mem_fill(struct mem *mem, uint64_t gpa, uint8_t byte, uint64_t len) __attribute__((warn_unused_result));
 /*
- * For words that a guest's processors touch at the same time: one access of the host's, never torn, little-endian. Loads
- * acquire, stores release. 0, or -EFAULT: no RAM, or not aligned to the width (in the guest or behind it).
+ * For words that a guest's processors touch at the same time: one access of the host's, never torn, little-endian.
+ * Loads acquire, stores release. 0, or -EFAULT: no RAM, or not aligned to the width (in the guest or behind it).
  */
 int mem_load16(struct mem *mem, uint64_t gpa, uint16_t *value) __attribute__((warn_unused_result));
 int mem_load32(struct mem *mem, uint64_t gpa, uint32_t *value) __attribute__((warn_unused_result));
@@ -83,8 +83,8 @@ int mem_map_some(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct
 int mem_map(struct mem *mem, uint64_t gpa, uint64_t len, bool write, struct mem_ref *ref)
 	__attribute__((warn_unused_result));
 /*
- * Gives the host's pages that lie wholly in [gpa, gpa + len) back to it: where it takes them (not parts of its huge pages)
- * they read as zeros from now on. 0, or -EFAULT: there is not RAM all over; what is before that was given back.
+ * Gives the host's pages that lie wholly in [gpa, gpa + len) back to it: where it takes them (not parts of its huge
+ * pages) they read as zeros from now on. 0, or -EFAULT: there is not RAM all over; what is before that was given back.
  */
 int mem_discard(struct mem *mem, uint64_t gpa, uint64_t len) __attribute__((warn_unused_result));
 void mem_dirty(struct mem *mem, uint64_t gpa, uint64_t len);

@@ -6,9 +6,9 @@
 #include <stdint.h>
 
 /*
- * Bytes that this process could get now: what the host has available or can swap out, and no more than the limits of its control
- * group (of either version) and of those above it. An estimate, and rather too much; UINT64_MAX where the host does not tell.
- * `root` stands before /proc and /sys: "", but for tests.
+ * Bytes that this process could get now: what the host has available or can swap out, and no more than the limits of
+ * its control group (of either version) and of those above it. An estimate, and rather too much; UINT64_MAX where the
+ * host does not tell. `root` stands before /proc and /sys: "", but for tests.
  */
 uint64_t room_now(const char *root);
 

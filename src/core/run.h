@@ -79,8 +79,8 @@ void run_request(struct run *run, enum run_reason reason);
 void run_request_text(struct run *run, enum run_reason reason, const char *fmt, va_list ap)
 	__attribute__((format(printf, 3, 0)));
 /*
- * From any thread, handlers included: until it is released, no vCPU that comes out of the guest enters it again, and all
- * of them are made to come out; it waits for none of them. Holds nest. A hold is no pause: the state is as it was,
+ * From any thread, handlers included: until it is released, no vCPU that comes out of the guest enters it again, and
+ * all of them are made to come out; it waits for none of them. Holds nest. A hold is no pause: the state is as it was,
  * and held vCPUs count as parked for run_park(), and end at run_stop(). For what a guest must find done when
  * its access has returned, but a handler must not wait for.
  */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* status.h - exit statuses: stable, documented in trapline(1), one for each way to end; with --exit-port, the guest's. */
+/*
+ * status.h - exit statuses: stable, documented in trapline(1), one for each way to end; with --exit-port, the guest's.
+ */
 #ifndef TRAPLINE_CORE_STATUS_H
 #define TRAPLINE_CORE_STATUS_H
 

@@ -20,9 +20,9 @@ void thread_small(void);
 int thread_start(pthread_t *thread, const char *name, void *(*fn)(void *), void *arg)
 	__attribute__((warn_unused_result));
 /*
- * A thread that has something to do before what it is for is there: it does its first work, and waits for its second. For
- * what takes part of a start: a thread more that ended would leave 150 KiB of the C library resident, which glibc touches
- * to end one.
+ * A thread that has something to do before what it is for is there: it does its first work, and waits for its second.
+ * For what takes part of a start: a thread more that ended would leave 150 KiB of the C library resident, which glibc
+ * touches to end one.
  */
 struct early_thread {
 	pthread_t thread;
@@ -38,7 +38,10 @@ int early_start(struct early_thread *early, const char *name, void *(*fn)(void *
 	__attribute__((warn_unused_result));
 /* Until the first work is done. */
 void early_wait(struct early_thread *early);
-/* After that wait: the second work, and its name, which is kept. The thread is the caller's to join, as one of thread_start(). */
+/*
+ * After that wait: the second work, and its name, which is kept. The thread is the
+ * caller's to join, as one of thread_start().
+ */
 void early_go_on(struct early_thread *early, const char *name, void *(*fn)(void *), void *arg, pthread_t *thread);
 /* Where there is no second work: waits for the first, and ends it. Nothing where none was started, or it went on. */
 void early_end(struct early_thread *early);

@@ -56,7 +56,10 @@ struct vm {
 	struct list devices; /* struct device.node, in the order of the machine's table */
 	struct list links;   /* struct vm_link.node, in the order of their devices */
 	uint64_t ram_size;   /* bytes */
-	/* Devices whose guest decides how many descriptors they hold, and which share what there are; known before they are made. */
+	/*
+	 * Devices whose guest decides how many descriptors they hold, and which share
+	 * what there are; known before they are made.
+	 */
 	unsigned file_holders;
 	/* What serial0 and so on talk to; NULL: nothing. */
 	struct chardev *ports[VM_PORTS];
@@ -110,18 +113,18 @@ void vm_stop(struct vm *vm, enum run_reason reason, const char *fmt, ...) __attr
  */
 bool vm_press(struct vm *vm, enum vm_button button);
 /*
- * One key's event, n bytes of scan code set 2, make or break. False: no keyboard, or the guest does not take its keys. On
- * the event loop's thread.
+ * One key's event, n bytes of scan code set 2, make or break. False: no keyboard, or the guest does not take its keys.
+ * On the event loop's thread.
  */
 bool vm_key(struct vm *vm, const uint8_t *codes, size_t n);
 /*
- * The mouse moves by so many counts, right and up positive, and its buttons are so: 1 left, 2 right, 4 middle. False: no
- * mouse, or the guest has it off. On the event loop's thread.
+ * The mouse moves by so many counts, right and up positive, and its buttons are so: 1 left, 2 right, 4 middle. False:
+ * no mouse, or the guest has it off. On the event loop's thread.
  */
 bool vm_mouse(struct vm *vm, int dx, int dy, uint8_t buttons);
 /*
- * How the balloon is, after it was told to become *want, unless that is NULL; and the guest is asked for its figures, for
- * the next call. False: there is none. On the event loop's thread.
+ * How the balloon is, after it was told to become *want, unless that is NULL; and the guest is asked for its figures,
+ * for the next call. False: there is none. On the event loop's thread.
  */
 bool vm_balloon(struct vm *vm, const uint64_t *want, struct vm_balloon *now);
 

@@ -82,7 +82,9 @@ struct fadt { /* 5.2.9, without the header */
 } __attribute__((packed));
 static_assert(sizeof(struct header) + sizeof(struct fadt) == 276, "wire structure, revision 6");
 
-/* FADT flags, table 5.10. Not set are those that say: the power button (bit 4), the sleep button (5) are no fixed ones. */
+/*
+ * FADT flags, table 5.10. Not set are those that say: the power button (bit 4), the sleep button (5) are no fixed ones.
+ */
 enum {
 	FADT_WBINVD = 1 << 0,
 	FADT_PROC_C1 = 1 << 2,

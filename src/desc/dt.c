@@ -15,8 +15,8 @@
 #define MAX_TEXT  256
 
 /*
- * What bindings want, `reg` and `interrupts` apart, by a type's name, so that no device knows of device trees; the kernel's
- * Documentation/devicetree/bindings.
+ * What bindings want, `reg` and `interrupts` apart, by a type's name, so that no device knows of device trees; the
+ * kernel's Documentation/devicetree/bindings.
  */
 static const struct binding {
 	const char *type, *node, *compatible;

@@ -2,9 +2,9 @@
 /*
  * dt.h - a flattened device tree (Devicetree Specification 0.4), written front to back by libfdt.
  *
- * What is a device of the machine is described by walking vm->devices: a node's `reg` and `interrupts` come from where its
- * regions and wires are. What is no device (processors, interrupt controllers, firmware calls) is for arch/ to write
- * between dt_begin() and dt_end(). Errors are kept and told by dt_finish(), so nobody in between looks for them.
+ * What is a device of the machine is described by walking vm->devices: a node's `reg` and `interrupts` come from where
+ * its regions and wires are. What is no device (processors, interrupt controllers, firmware calls) is for arch/ to
+ * write between dt_begin() and dt_end(). Errors are kept and told by dt_finish(), so nobody in between looks for them.
  */
 #ifndef TRAPLINE_DESC_DT_H
 #define TRAPLINE_DESC_DT_H

@@ -91,7 +91,9 @@ static const struct field flash_fields[] = {
 	FIELD_END,
 };
 
-/* The region is what the mode says; an edit that fails for want of memory leaves reads as they were, to be tried again. */
+/*
+ * The region is what the mode says; an edit that fails for want of memory leaves reads as they were, to be tried again.
+ */
 static void set_mode(struct flash *flash, enum mode mode)
 {
 	struct edit edit = {
@@ -221,8 +223,8 @@ static void command(struct flash *flash, uint8_t value)
 		break;
 	case CMD_CLEAR_STATUS:
 		/*
-		 * What reads answer stays. A chip stays ready, which Linux's driver waits for; but OVMF's, for a single chip, looks
-		 * for a status of 0 to tell a flash from a ROM.
+		 * What reads answer stays. A chip stays ready, which Linux's driver waits for; but OVMF's, for a single
+		 * chip, looks for a status of 0 to tell a flash from a ROM.
 		 */
 		flash->state.status = flash->chips == 2 ? FLASH_STATUS_READY : 0;
 		break;

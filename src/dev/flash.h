@@ -2,11 +2,11 @@
 /*
  * flash.h - a NOR flash, kept in a file: one chip of 8 bits, or two of 16 bits side by side, 32 bits wide.
  *
- * Reads are memory, until a command asks for something else; the command set is Intel's (CFI's 0001, as in the data sheet
- * of the 28F640J3): read array, status, identifier and query, erase block, program, buffered program; blocks can be locked, which
- * has no effect. Programming clears bits, as in any NOR flash. Of a pair each chip gets its half of what is written; drivers tell
- * both the same, and what the lower one is told counts for both. What the guest has programmed is written to the file by the
- * event loop.
+ * Reads are memory, until a command asks for something else; the command set is Intel's (CFI's 0001, as in the data
+ * sheet of the 28F640J3): read array, status, identifier and query, erase block, program, buffered program; blocks can
+ * be locked, which has no effect. Programming clears bits, as in any NOR flash. Of a pair each chip gets its half of
+ * what is written; drivers tell both the same, and what the lower one is told counts for both. What the guest has
+ * programmed is written to the file by the event loop.
  */
 #ifndef TRAPLINE_DEV_FLASH_H
 #define TRAPLINE_DEV_FLASH_H

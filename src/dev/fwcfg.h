@@ -37,8 +37,8 @@ enum { FWCFG_DMA_ERROR = 1, FWCFG_DMA_READ = 2, FWCFG_DMA_SKIP = 4, FWCFG_DMA_SE
 extern const struct device_type fwcfg_type;
 
 /*
- * Sets an item or a file, which replaces one of the same key or name; `bytes` are copied. While no vCPU runs. 0, -ENOSPC
- * (FWCFG_ITEMS), -ENAMETOOLONG or -ENOMEM.
+ * Sets an item or a file, which replaces one of the same key or name; `bytes` are copied. While no vCPU runs. 0,
+ * -ENOSPC (FWCFG_ITEMS), -ENAMETOOLONG or -ENOMEM.
  */
 int fwcfg_set(struct device *dev, uint16_t key, const void *bytes, uint32_t len) __attribute__((warn_unused_result));
 int fwcfg_file(struct device *dev, const char *name, const void *bytes, uint32_t len)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * gicv2m.h - a GICv2's frame for messages (Arm's Server Base System Architecture, appendix "GICv2m"): a page with a register, a
- * write of an interrupt's number to which raises that interrupt.
+ * gicv2m.h - a GICv2's frame for messages (Arm's Server Base System Architecture, appendix "GICv2m"): a page with a
+ * register, a write of an interrupt's number to which raises that interrupt.
  *
  * What devices of ours send there is known by its address and never becomes an access: see irq_router_frame().
  */

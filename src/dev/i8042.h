@@ -27,8 +27,8 @@ extern const struct device_type i8042_type;
  */
 bool i8042_key(struct device *dev, const uint8_t *codes, size_t n);
 /*
- * Likewise movement in counts, right and up positive; buttons: 1 left, 2 right, 4 middle. False: the guest has the mouse
- * off and is told of none of it, but for how the buttons are when it turns it on.
+ * Likewise movement in counts, right and up positive; buttons: 1 left, 2 right, 4 middle. False: the guest has the
+ * mouse off and is told of none of it, but for how the buttons are when it turns it on.
  */
 bool i8042_mouse(struct device *dev, int dx, int dy, uint8_t buttons);
 

@@ -2,8 +2,8 @@
 /*
  * pl031.c - the PL031; see pl031.h.
  *
- * Nothing ticks: the counter is computed from the wall clock when it is read, and whether it has passed the match register
- * is found from where it was last seen. A timer runs only while the guest wants the interrupt.
+ * Nothing ticks: the counter is computed from the wall clock when it is read, and whether it has passed the match
+ * register is found from where it was last seen. A timer runs only while the guest wants the interrupt.
  */
 #include "dev/pl031.h"
 

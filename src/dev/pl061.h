@@ -2,8 +2,8 @@
 /*
  * pl061.h - ARM's PrimeCell GPIO (PL061; DDI 0190): eight pins, one of them with the machine's power button.
  *
- * A button is held until the guest has seen it down, and a moment longer, so that a guest which is slow, or samples its keys
- * some time after the interrupt as Linux does, does not miss it.
+ * A button is held until the guest has seen it down, and a moment longer, so that a guest which is slow, or samples its
+ * keys some time after the interrupt as Linux does, does not miss it. Who presses it once more lets go of it first.
  */
 #ifndef TRAPLINE_DEV_PL061_H
 #define TRAPLINE_DEV_PL061_H

@@ -18,8 +18,9 @@
  * interrupt is on wants no more for now, as on a cable whose other end has its CTS there.
  *
  * Nor does input come faster than a guest can live with. A driver reads on for as long as it finds something, in its
- * interrupt, and what it has read is lost if nobody comes to take it from the driver; a line that is never empty would have it
- * stay there. So after a FIFO's worth the line is quiet for as long as that took to be read: half of a vCPU is left.
+ * interrupt, and what it has read is lost if nobody comes to take it from the driver; a line that is never empty would
+ * have it stay there. So after a FIFO's worth the line is quiet for as long as that took to be read: half of a vCPU is
+ * left.
  */
 #include "dev/serial.h"
 

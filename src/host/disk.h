@@ -43,8 +43,8 @@ struct disk {
 	uint32_t logical, physical, optimal;  /* block sizes in bytes; optimal: 0 where none is known */
 	uint32_t align_offset, align_address; /* what O_DIRECT wants; 1 without it */
 	/*
-	 * A flush failed, of which the host tells once and forgets what was not written: flushes fail from then on, until
-	 * disk_forget(). 0 or -errno.
+	 * A flush failed, of which the host tells once and forgets what was not written: flushes fail from then on,
+	 * until disk_forget(). 0 or -errno.
 	 */
 	atomic_int lost;
 };

@@ -2,10 +2,10 @@
 /*
  * disk_io.c - an I/O as a row of system calls, whoever makes them.
  *
- * A call may do less than it was asked for, so an I/O is a position (offset, len, iov) that each call moves on: what was
- * done is not done again, what is missing is asked for until the host says why not. O_DIRECT wants offsets, lengths and
- * addresses aligned: where only the addresses are not, data goes through a buffer of ours; where the place on the disk is
- * not, through the page cache, which the kernel keeps coherent with direct I/O.
+ * A call may do less than it was asked for, so an I/O is a position (offset, len, iov) that each call moves on: what
+ * was done is not done again, what is missing is asked for until the host says why not. O_DIRECT wants offsets, lengths
+ * and addresses aligned: where only the addresses are not, data goes through a buffer of ours; where the place on the
+ * disk is not, through the page cache, which the kernel keeps coherent with direct I/O.
  */
 #include "host/disk_io.h"
 

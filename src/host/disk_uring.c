@@ -107,9 +107,9 @@ static uint64_t now_ns(void)
 }
 
 /*
- * Most kernels give a write to a file's cache to a thread of theirs, one after the other, which costs more than the copy
- * that it is: so it is made here. While the host is short of clean memory such a write waits, though, and what is behind
- * it must not: where one took long, the next go by the ring, for longer each time that it happens again.
+ * Most kernels give a write to a file's cache to a thread of theirs, one after the other, which costs more than the
+ * copy that it is: so it is made here. While the host is short of clean memory such a write waits, though, and what is
+ * behind it must not: where one took long, the next go by the ring, for longer each time that it happens again.
  */
 static bool at_once(struct uring *u, const struct disk_call *call)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * lost.c - see lost.h. Any thread can be the one that touches the page, in the middle of anything, so nothing is taken down in
- * order: what the guest has flushed is on its disks, and programs that we started end with us.
+ * lost.c - see lost.h. Any thread can be the one that touches the page, in the middle of anything, so nothing is taken
+ * down in order: what the guest has flushed is on its disks, and programs that we started end with us.
  */
 #include "host/lost.h"
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* nbd.h - network block devices by their URIs, as NBD's doc/uri.md has them: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH. */
+/*
+ * nbd.h - network block devices by their URIs, as NBD's doc/uri.md has them:
+ * nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH.
+ */
 #ifndef TRAPLINE_HOST_NBD_H
 #define TRAPLINE_HOST_NBD_H
 

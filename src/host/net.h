@@ -2,8 +2,8 @@
 /*
  * net.h - what a network device talks to on the host: a tap, passt, a stream socket. Frames in, frames out.
  *
- * A back end has one or more pairs (of queues), each with a descriptor that epoll watches. All calls for a pair come from
- * one thread; pairs are independent of each other. Nothing here waits once it is open.
+ * A back end has one or more pairs (of queues), each with a descriptor that epoll watches. All calls for a pair come
+ * from one thread; pairs are independent of each other. Nothing here waits once it is open.
  */
 #ifndef TRAPLINE_HOST_NET_H
 #define TRAPLINE_HOST_NET_H
@@ -43,8 +43,8 @@ struct net_backend;
 
 struct net_ops {
 	/*
-	 * The next frame, which stands at *frame until the next call for this pair: its bytes, with NET_HEADER of them in
-	 * front where `vnet` is true. -EAGAIN: none now, EPOLLIN tells when. Else it is gone for good.
+	 * The next frame, which stands at *frame until the next call for this pair: its bytes, with NET_HEADER of them
+	 * in front where `vnet` is true. -EAGAIN: none now, EPOLLIN tells when. Else it is gone for good.
 	 */
 	ssize_t (*receive)(struct net_backend *b, unsigned pair, const uint8_t **frame);
 	/*
@@ -59,13 +59,13 @@ struct net_ops {
 	/* TUN_F_*: what frames that come may leave undone. From any thread. NULL where `vnet` is false. */
 	int (*offloads)(struct net_backend *b, unsigned tun);
 	/*
-	 * Once it is gone: how that came, for the user, in a text such as "killed by signal 9 (Killed)". False: nothing is known.
-	 * May wait a second. NULL: nothing ever is.
+	 * Once it is gone: how that came, for the user, in a text such as "killed by signal 9 (Killed)". False: nothing
+	 * is known. May wait a second. NULL: nothing ever is.
 	 */
 	bool (*why)(struct net_backend *b, char how[CHILD_HOW]);
 	/*
-	 * For who lets somebody else carry the frames: a descriptor of the back end's, or -errno. When EPOLLIN tells of it, gone()
-	 * takes what it tells, and says whether the back end is gone for good. NULL: nothing tells.
+	 * For who lets somebody else carry the frames: a descriptor of the back end's, or -errno. When EPOLLIN tells of
+	 * it, gone() takes what it tells, and says whether the back end is gone for good. NULL: nothing tells.
 	 */
 	int (*notice)(struct net_backend *b);
 	bool (*gone)(struct net_backend *b);

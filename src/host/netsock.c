@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * netsock.c - frames through a stream socket, a length of 4 bytes, big-endian, before each: what passt speaks, and QEMU's
- * "-netdev stream". A frame is never cut for who sends it: what the socket did not take is kept and goes first.
+ * netsock.c - frames through a stream socket, a length of 4 bytes, big-endian, before each: what passt speaks, and
+ * QEMU's "-netdev stream". A frame is never cut for who sends it: what the socket did not take is kept and goes first.
  *
  * Small frames are gathered, and go together when flushed: a copy costs less than a call, and than waking up who reads.
  */
@@ -180,8 +180,8 @@ int netsock_wrap(int fd, const char *name, struct net_backend **out)
 		s->b.fds[i] = -1;
 	snprintf(s->b.name, sizeof(s->b.name), "%s", name);
 	/*
-	 * The socket's room is left as it is: with a megabyte of frames at hand, passt of 2023-03 sends so much at once that
-	 * it comes to reset connections whose reader is slower.
+	 * The socket's room is left as it is: with a megabyte of frames at hand, passt of 2023-03 sends so much at once
+	 * that it comes to reset connections whose reader is slower.
 	 */
 	*out = &s->b;
 	return 0;

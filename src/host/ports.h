@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ports.h - lists of ports to forward: [ADDRESS/]PORT[-PORT][:PORT[-PORT]], commas between; the host's, then the guest's.
+ * ports.h - lists of ports to forward: [ADDRESS/]PORT[-PORT][:PORT[-PORT]], commas between; the host's, then the
+ * guest's.
  */
 #ifndef TRAPLINE_HOST_PORTS_H
 #define TRAPLINE_HOST_PORTS_H

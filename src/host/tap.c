@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * tap.c - the kernel's tap devices: a network interface of the host's whose other end is ours (Linux,
- * Documentation/networking/tuntap.rst). Frames carry the header of virtio, so checksums and segments are left to who can.
+ * Documentation/networking/tuntap.rst). Frames carry the header of virtio, so checksums and segments are left to who
+ * can.
  */
 #include "host/net.h"
 
@@ -92,13 +93,16 @@ static int tap_header(struct net_backend *b, unsigned size)
 }
 
 /*
- * The kernel tells only readers that the interface was deleted: poll's events for it are those of a frame. Who does not read
- * hears of it by rtnetlink (rtnetlink(7)), which tells of all interfaces of our network namespace, so not of a descriptor's
- * that was opened in another one.
+ * The kernel tells only readers that the interface was deleted: poll's events for it are those of a frame. Who does not
+ * read hears of it by rtnetlink (rtnetlink(7)), which tells of all interfaces of our network namespace, so not of a
+ * descriptor's that was opened in another one.
  */
 static int tap_notice(struct net_backend *b)
 {
-	/* Of messages only what their header's type, 16 bits of the host's order after 32 of the length, says to be a deletion. */
+	/*
+	 * Of messages only what their header's type, 16 bits of the host's order after
+	 * 32 of the length, says to be a deletion.
+	 */
 	struct sock_filter deletions[] = {
 		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, offsetof(struct nlmsghdr, nlmsg_type)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, htobe16(RTM_DELLINK), 0, 1),

@@ -88,8 +88,9 @@ void tty_restore(struct tty *tty)
 	if (tty->fd < 0)
 		return;
 	/*
-	 * At once: output was processed the same way all the time, and a line that is stuck must not hold us up. Who was stopped
-	 * and is in the background now has no settings there any more, and would be stopped for changing them.
+	 * At once: output was processed the same way all the time, and a line that is stuck must not hold us up. Who
+	 * was stopped and is in the background now has no settings there any more, and would be stopped for changing
+	 * them.
 	 */
 	while (!tty_in_background(tty->fd) && tcsetattr(tty->fd, TCSANOW, &tty->saved) && errno == EINTR)
 		;

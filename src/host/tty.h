@@ -37,7 +37,9 @@ struct tty {
 	bool escape;                         /* Ctrl-A was the last byte */
 	const struct tty_key *then;          /* the next byte is this one's; NULL: it stands for itself */
 	struct sigaction deadly[TTY_DEADLY]; /* what signals that kill did before */
-	/* On the thread that filters. key: what was typed after TTY_BREAK, TTY_MOUSE and TTY_LINK, 0 with the others. */
+	/*
+	 * On the thread that filters. key: what was typed after TTY_BREAK, TTY_MOUSE and TTY_LINK, 0 with the others.
+	 */
 	void (*act)(void *arg, enum tty_action action, uint8_t key);
 	void *arg;
 };
@@ -50,8 +52,8 @@ bool tty_in_background(int fd);
 
 /*
  * Makes `fd` raw if it is a terminal, and not in the background; otherwise does nothing. Crashes, and signals that
- * kill, restore it too. Only one terminal a process. `tty` has fd -1 and else zeros before the first call; it may be called
- * again, raw or not, when somebody else has had the terminal.
+ * kill, restore it too. Only one terminal a process. `tty` has fd -1 and else zeros before the first call; it may be
+ * called again, raw or not, when somebody else has had the terminal.
  */
 void tty_raw(struct tty *tty, int fd);
 /* As it was before the first tty_raw(); in the background it is left alone. */

@@ -27,15 +27,15 @@ int unix_check(const char *path, struct error *err) __attribute__((warn_unused_r
 int unix_listen(struct unix_listener *listener, const char *path, struct error *err)
 	__attribute__((warn_unused_result));
 /*
- * For who connects: 0, or -ENOTSOCK with a line in `err` and its status where something else stands at the path, which no waiting
- * makes a socket. Nothing there is fine.
+ * For who connects: 0, or -ENOTSOCK with a line in `err` and its status where something else stands at the path, which
+ * no waiting makes a socket. Nothing there is fine.
  */
 int unix_check_socket(const char *path, struct error *err) __attribute__((warn_unused_result));
 /* Where unix_pair() has a folder for a moment, for messages. */
 #define UNIX_PAIR_IN "/tmp"
 /*
- * For a program that wants a socket which listens: a socket that is connected to *listener, where nobody else can reach it and
- * nothing is left of it. Both close on exec; the first does not block. Returns it, or -errno.
+ * For a program that wants a socket which listens: a socket that is connected to *listener, where nobody else can reach
+ * it and nothing is left of it. Both close on exec; the first does not block. Returns it, or -errno.
  */
 int unix_pair(int *listener) __attribute__((warn_unused_result));
 /* Closes, and removes the file if it is still the one that was made. Fine where fd is -1. */

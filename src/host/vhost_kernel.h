@@ -8,8 +8,8 @@
 #define VHOST_PAIRS 8 /* of a network */
 
 /*
- * 0, or -errno with a line that names the device node, and a hint: which module to load, who may open it. The back end is
- * the caller's, for vhost_close(). Guest memory is used as this process has it mapped.
+ * 0, or -errno with a line that names the device node, and a hint: which module to load, who may open it. The back end
+ * is the caller's, for vhost_close(). Guest memory is used as this process has it mapped.
  */
 
 /* Pairs of rings, of which pair i serves tap descriptor taps[i]; these stay the caller's, open until it is closed. */

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vhost_relay.h - a split virtqueue that another program serves, with us between the two: so we know, whatever becomes of
- * that program, which requests it has not answered.
+ * vhost_relay.h - a split virtqueue that another program serves, with us between the two: so we know, whatever becomes
+ * of that program, which requests it has not answered.
  *
- * The descriptors and what they point to are the guest's memory, and the other program's to read; only the available ring
- * and the used ring are ours, one of each for the other side. Requests go from the guest's available ring to ours, used
- * ones from our used ring to the guest's. What went one way and has not come back the other is outstanding. If the
+ * The descriptors and what they point to are the guest's memory, and the other program's to read; only the available
+ * ring and the used ring are ours, one of each for the other side. Requests go from the guest's available ring to ours,
+ * used ones from our used ring to the guest's. What went one way and has not come back the other is outstanding. If the
  * other program dies, what it had given back by then is passed on, and then another gets the outstanding ones in a ring
- * that begins anew, in the order in which the guest made them available: none is lost, none is done again after the guest
- * was told that it is done.
+ * that begins anew, in the order in which the guest made them available: none is lost, none is done again after the
+ * guest was told that it is done.
  *
- * Neither side is trusted. What makes no sense on the guest's breaks the queue; on the other's, that program is at fault.
+ * Neither side is trusted. What makes no sense on the guest's breaks the queue; on the other's, that program is at
+ * fault.
  *
- * Theory of the order: as in virtio/queue.c, twice, for we are the device to the guest and the driver to the other program.
+ * Theory of the order: as in virtio/queue.c, twice, for we are the device to the guest and the driver to the other
+ * program.
  */
 #ifndef TRAPLINE_HOST_VHOST_RELAY_H
 #define TRAPLINE_HOST_VHOST_RELAY_H
@@ -42,11 +44,14 @@ int relay_begin(struct vhost_relay *r, const struct vhost_ring *ring, const stru
 	__attribute__((warn_unused_result));
 void relay_end(struct vhost_relay *r); /* fine on all zeros */
 /*
- * The ring for a program that starts with it, in `memory`: nothing in it but what is outstanding, to be begun at index 0; and
- * a kick. Until then the relay only listens to the guest.
+ * The ring for a program that starts with it, in `memory`: nothing in it but what is outstanding, to be begun at index
+ * 0; and a kick. Until then the relay only listens to the guest.
  */
 void relay_restart(struct vhost_relay *r, uint8_t *memory);
-/* The heads of what is outstanding, in the order in which it was made available; `heads` has room for the ring's size. How many. */
+/*
+ * The heads of what is outstanding, in the order in which it was made available;
+ * `heads` has room for the ring's size. How many.
+ */
 unsigned relay_left(struct vhost_relay *r, uint16_t *heads);
 /* The guest kicked: what it offers goes on. */
 void relay_take(struct vhost_relay *r);

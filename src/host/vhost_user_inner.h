@@ -74,8 +74,8 @@ uint64_t vu_usable(const struct vhost_user *u);                         /* which
 int vu_share(struct vhost_user *u) __attribute__((warn_unused_result)); /* features, memory */
 int vu_share_ring(struct vhost_user *u, struct vu_ring *ring) __attribute__((warn_unused_result));
 /*
- * It has the ring no more, and fills in where that stood. Waits for what it had taken to be given back. -EINVAL, and the connection
- * stays: the driver has written what only the device writes.
+ * It has the ring no more, and fills in where that stood. Waits for what it had taken to be given back. -EINVAL, and
+ * the connection stays: the driver has written what only the device writes.
  */
 int vu_take_ring(struct vhost_user *u, struct vu_ring *ring) __attribute__((warn_unused_result));
 void vu_drop_account(struct vhost_user *u);

@@ -29,7 +29,10 @@
 	(BIT(VIRTIO_F_ANY_LAYOUT) | BIT(VIRTIO_RING_F_INDIRECT_DESC) | BIT(VIRTIO_RING_F_EVENT_IDX) |                  \
 		BIT(VIRTIO_F_VERSION_1) | BIT(VIRTIO_F_RING_PACKED) | BIT(F_IN_ORDER))
 #define DEVICE_FEATURES (~0ULL << 50 | (BIT(24) - 1))
-/* Where a packed ring stood, and how far one in order had come, only the program knew that is gone; nor are they relayed. */
+/*
+ * Where a packed ring stood, and how far one in order had come, only the program
+ * knew that is gone; nor are they relayed.
+ */
 #define LASTING_FEATURES (~(BIT(VIRTIO_F_RING_PACKED) | BIT(F_IN_ORDER)))
 
 /* ---- what it is ---- */
@@ -293,10 +296,10 @@ int vu_share_ring(struct vhost_user *u, struct vu_ring *ring)
 }
 
 /*
- * An answer to GET_VRING_BASE means that no more is taken. Not every program waits with it until what it had taken is given
- * back, so we do; `parts` are those of a split ring. The driver can write there, too. -EINVAL: it did, for this is where no program
- * can have come. Between that and the base it cannot be told from a program that is slow: such a one would write to the guest's
- * memory in its next life, and is taken for lost.
+ * An answer to GET_VRING_BASE means that no more is taken. Not every program waits with it until what it had taken is
+ * given back, so we do; `parts` are those of a split ring. The driver can write there, too. -EINVAL: it did, for this
+ * is where no program can have come. Between that and the base it cannot be told from a program that is slow: such a
+ * one would write to the guest's memory in its next life, and is taken for lost.
  */
 static int wait_for_used(const struct vhost_user *u, const struct vhost_parts *parts, uint16_t base, unsigned size)
 {

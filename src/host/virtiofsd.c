@@ -16,7 +16,10 @@
 #define END_MS   2000
 #define ENDED_MS 500
 
-/* It cannot do that itself: its view of the folder is one that cannot be written. $1 is the folder, the rest is the program. */
+/*
+ * It cannot do that itself: its view of the folder is one that cannot be written.
+ * $1 is the folder, the rest is the program.
+ */
 static const char read_only[] = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && shift && exec \"$@\"";
 
 static const char *program_of(const struct virtiofsd_config *c)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * virtiofsd.h - virtiofsd, the program that serves a folder of the host's as a virtio file system: started, watched and ended.
+ * virtiofsd.h - virtiofsd, the program that serves a folder of the host's as a virtio file system: started, watched and
+ * ended.
  */
 #ifndef TRAPLINE_HOST_VIRTIOFSD_H
 #define TRAPLINE_HOST_VIRTIOFSD_H
@@ -28,8 +29,8 @@ struct virtiofsd {
 /* Why it cannot be had here, as the end of a line: "wants root"; NULL: it can. */
 const char *virtiofsd_lacks(const struct virtiofsd_config *config);
 /*
- * For vhost_user_config.connect, with a struct virtiofsd: starts it, after the end of one before, and returns a socket that is
- * connected to it; or -errno with a line.
+ * For vhost_user_config.connect, with a struct virtiofsd: starts it, after the end of one before, and returns a socket
+ * that is connected to it; or -errno with a line.
  */
 int virtiofsd_connect(void *fsd, struct error *err);
 /* After its connection was lost: how it ended, in `how`; false: it has not. */

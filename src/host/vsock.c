@@ -7,9 +7,9 @@
  * guest may not send more than fits there. The other way nothing is buffered: a Unix socket is read straight into the
  * guest's memory, as far as the guest's credit goes.
  *
- * What is to be sent stands in the connection as bits (owed) and is made when the guest has a buffer for it; connections with
- * something to send wait in a queue for their turn, one packet each time. A reset for what is no connection is kept in a
- * short list instead, and while that is full no packet is taken.
+ * What is to be sent stands in the connection as bits (owed) and is made when the guest has a buffer for it;
+ * connections with something to send wait in a queue for their turn, one packet each time. A reset for what is no
+ * connection is kept in a short list instead, and while that is full no packet is taken.
  */
 #include <endian.h>
 #include <errno.h>
@@ -119,8 +119,8 @@ static struct vsock_conn *conn_new(
 }
 
 /*
- * The guest has forgotten it. What it sent before it closed its side still goes to the program, however slow that is, as it
- * would from a socket's own buffer: a guest's driver waits for that only 8 seconds.
+ * The guest has forgotten it. What it sent before it closed its side still goes to the program, however slow that is,
+ * as it would from a socket's own buffer: a guest's driver waits for that only 8 seconds.
  */
 static void forget(struct vsock_conn *c)
 {

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vsock.h - the host's side of a guest's sockets (virtio 1.2, section 5.10), as Unix sockets: what a virtio device carries
- * as packets.
+ * vsock.h - the host's side of a guest's sockets (virtio 1.2, section 5.10), as Unix sockets: what a virtio device
+ * carries as packets.
  *
- * A guest that connects to port N of the host (CID 2) reaches the Unix socket PATH_N. A program of the host's that connects to
- * PATH says "CONNECT N\n" for port N of the guest, and reads "OK M\n" when that has accepted, M being the host's port; from
- * then on both are the two ends of one stream. Where the guest does not accept, the connection is closed.
+ * A guest that connects to port N of the host (CID 2) reaches the Unix socket PATH_N. A program of the host's that
+ * connects to PATH says "CONNECT N\n" for port N of the guest, and reads "OK M\n" when that has accepted, M being the
+ * host's port; from then on both are the two ends of one stream. Where the guest does not accept, the connection is
+ * closed.
  *
- * All of it is one thread's, that of the loop. Nothing waits. A guest that does not keep to the rules has its connection
- * reset, and finds no more memory here than VSOCK_CONNECTIONS times VSOCK_BUFFER bytes, nor more descriptors than its share of what the
- * process may have (host/files.h); of these the last quarter is for connections that the host's programs make.
+ * All of it is one thread's, that of the loop. Nothing waits. A guest that does not keep to the rules has its
+ * connection reset, and finds no more memory here than VSOCK_CONNECTIONS times VSOCK_BUFFER bytes, nor more descriptors
+ * than its share of what the process may have (host/files.h); of these the last quarter is for connections that the
+ * host's programs make.
  */
 #ifndef TRAPLINE_HOST_VSOCK_H
 #define TRAPLINE_HOST_VSOCK_H
@@ -33,9 +35,9 @@ struct vsock;
 /* Whether `path` leaves room for the ports behind it: 0, or -errno with a line. */
 int vsock_check(const char *path, struct error *err) __attribute__((warn_unused_result));
 /*
- * Listens at `path`, copied; connections wait there until vsock_ready(). `wants` is called on the loop's thread, not from
- * within a call, when there may be something for the guest. `sharers`: how many devices hold descriptors for the guest, see
- * files_share(). 0, or -errno with a line.
+ * Listens at `path`, copied; connections wait there until vsock_ready(). `wants` is called on the loop's thread, not
+ * from within a call, when there may be something for the guest. `sharers`: how many devices hold descriptors for the
+ * guest, see files_share(). 0, or -errno with a line.
  */
 int vsock_open(const char *path, uint32_t cid, unsigned sharers, struct loop *loop, void (*wants)(void *arg), void *arg,
 	struct vsock **out, struct error *err) __attribute__((warn_unused_result));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vsock_give.c - the packets that a guest gets: made from what its connections owe, and straight from their sockets, when the
- * guest has a buffer for one; see vsock.c.
+ * vsock_give.c - the packets that a guest gets: made from what its connections owe, and straight from their sockets,
+ * when the guest has a buffer for one; see vsock.c.
  */
 #include <endian.h>
 #include <errno.h>

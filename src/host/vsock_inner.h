@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* vsock_inner.h - what the two halves of host/vsock.h share: vsock.c, connections; vsock_give.c, what the guest gets. */
+/*
+ * vsock_inner.h - what the two halves of host/vsock.h share: vsock.c, connections; vsock_give.c, what the guest gets.
+ */
 #ifndef TRAPLINE_HOST_VSOCK_INNER_H
 #define TRAPLINE_HOST_VSOCK_INNER_H
 

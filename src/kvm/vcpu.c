@@ -198,7 +198,9 @@ static void complete(struct runner *runner)
 {
 	struct vcpu *vcpu = container_of(runner, struct vcpu, runner);
 
-	/* An access in several pieces (one that crosses a page) exits again for each; that ends with the instruction. */
+	/*
+	 * An access in several pieces (one that crosses a page) exits again for each; that ends with the instruction.
+	 */
 	do
 		set_immediate_exit(vcpu, 1);
 	while (enter_guest(vcpu));

@@ -7,7 +7,10 @@
 
 struct machine;
 
-/* A stage: opens what config.debugcon names, "stderr" or "file:PATH" (emptied when the guest runs); NULL: no such device. */
+/*
+ * A stage: opens what config.debugcon names, "stderr" or "file:PATH" (emptied when
+ * the guest runs); NULL: no such device.
+ */
 int debugcon_up(struct machine *m, struct error *err) __attribute__((warn_unused_result));
 void debugcon_down(struct machine *m);
 

@@ -85,9 +85,9 @@ int machine_run(struct machine *machine, struct error *err);
  */
 int machine_reset(struct machine *machine, struct error *err) __attribute__((warn_unused_result));
 /*
- * On the loop's thread: vCPUs and virtio queues come to rest, and no device touches the guest's memory; clocks go on, as for
- * a process that was stopped. 0, or -EBUSY with a line in `err`: it runs on. Paused already, or not, is fine with both; a
- * reset resumes.
+ * On the loop's thread: vCPUs and virtio queues come to rest, and no device touches the guest's memory; clocks go on,
+ * as for a process that was stopped. 0, or -EBUSY with a line in `err`: it runs on. Paused already, or not, is fine
+ * with both; a reset resumes.
  */
 int machine_pause(struct machine *machine, struct error *err) __attribute__((warn_unused_result));
 void machine_resume(struct machine *machine);

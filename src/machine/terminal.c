@@ -22,7 +22,9 @@ static void tell_size(struct machine *m)
 		m->vm.resize(m->vm.resize_arg, m->terminal.chardev, size.ws_col, size.ws_row);
 }
 
-/* Takes the terminal or leaves it, as it is ours or not. Who was stopped finds other settings, and maybe another size. */
+/*
+ * Takes the terminal or leaves it, as it is ours or not. Who was stopped finds other settings, and maybe another size.
+ */
 static void follow(struct machine *m)
 {
 	struct chardev *chardev = m->terminal.chardev;

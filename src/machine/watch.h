@@ -9,8 +9,8 @@
 struct machine;
 
 /*
- * Watches `fd`, with `fn(m, events)` on the loop's thread; `what` it is for, in the line. Takes it over, or closes it. -1 is one
- * that could not be had, for errno. 0, or -errno with a line in `err`.
+ * Watches `fd`, with `fn(m, events)` on the loop's thread; `what` it is for, in the line. Takes it over, or closes it.
+ * -1 is one that could not be had, for errno. 0, or -errno with a line in `err`.
  */
 int watch_up(struct machine *m, struct loop_watch *w, int fd, void (*fn)(void *, uint32_t), const char *what,
 	struct error *err) __attribute__((warn_unused_result));

@@ -4,8 +4,8 @@
  *
  * Table and pending bits lie in a BAR. A vector that is masked, by itself or with the whole function, notes that it is
  * pending and is sent when it is unmasked. An eventfd can be a vector's second end, so that a back end outside this
- * process signals the guest without us: in the kernel while the vector may be sent, by the event loop while not or where
- * the kernel has no such thing.
+ * process signals the guest without us: in the kernel while the vector may be sent, by the event loop while not or
+ * where the kernel has no such thing.
  *
  * Locks: msix.lock protects the table, the pending bits and what follows from them. It is taken after a device's lock
  * and that of the PCI bus, and before interrupt routing.
@@ -63,9 +63,9 @@ struct msix {
 };
 
 /*
- * Declares: a capability with `n` vectors (1 to MSIX_VECTORS), table and pending bits in BAR `bar`, of 32-bit memory, which
- * is theirs alone. `table` and `pending` are those of a struct MSIX_STATE(n). After pci_function_init(), before the
- * function is plugged in. 0, -EINVAL as pci_bar_init() and for n, -ENOSPC no room for the capability, -ENOMEM.
+ * Declares: a capability with `n` vectors (1 to MSIX_VECTORS), table and pending bits in BAR `bar`, of 32-bit memory,
+ * which is theirs alone. `table` and `pending` are those of a struct MSIX_STATE(n). After pci_function_init(), before
+ * the function is plugged in. 0, -EINVAL as pci_bar_init() and for n, -ENOSPC no room for the capability, -ENOMEM.
  */
 int msix_init(struct msix *msix, struct pci_function *fn, unsigned bar, unsigned n, uint32_t *table, uint64_t *pending)
 	__attribute__((warn_unused_result));
@@ -94,8 +94,8 @@ void msix_disarm(struct msix *msix, unsigned vector); /* fine on one that is not
 bool msix_direct(struct msix *msix, unsigned vector);
 
 /*
- * For a table and pending bits that lie in a BAR with something else: an access at an offset into either, of 4 or 8 bytes
- * and aligned. Beyond the end reads are all ones, and writes vanish. Both take the lock.
+ * For a table and pending bits that lie in a BAR with something else: an access at an offset into either, of 4 or 8
+ * bytes and aligned. Beyond the end reads are all ones, and writes vanish. Both take the lock.
  */
 void msix_table_access(struct msix *msix, struct trap *trap);
 void msix_pending_access(struct msix *msix, struct trap *trap);

@@ -78,7 +78,9 @@ static bool bar_in_place(const struct pci_bar *bar)
 	return bar->region->live && bar->region->base == bar->place;
 }
 
-/* Fills bus->standing with the BARs that decode as they should, bus->pending with those that do not. Returns how many. */
+/*
+ * Fills bus->standing with the BARs that decode as they should, bus->pending with those that do not. Returns how many.
+ */
 static unsigned collect(struct pci_bus *bus)
 {
 	unsigned n = 0;

@@ -28,8 +28,8 @@
 enum pci_test_register {
 	PCI_TEST_ID = 0x00, /* reads PCI_TEST_ID_VALUE */
 	/*
-	 * Bit 0: level of the INTx pin; bit 1: the same, but by an eventfd, as from another process. Written: bit 2 sends the
-	 * vector, bit 3 does so by an eventfd. Read: bit 3: that goes to the guest without us, at present.
+	 * Bit 0: level of the INTx pin; bit 1: the same, but by an eventfd, as from another process. Written: bit 2
+	 * sends the vector, bit 3 does so by an eventfd. Read: bit 3: that goes to the guest without us, at present.
 	 */
 	PCI_TEST_INTX = 0x04,
 	PCI_TEST_COUNT = 0x08, /* accesses to all BARs since reset, this one not included; any write clears it */

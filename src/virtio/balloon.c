@@ -2,10 +2,10 @@
 /*
  * balloon.c - the memory balloon: memory that the guest does not need goes back to the host (virtio 1.2, 5.5).
  *
- * What the user wants is in the config space; the driver takes pages from its own kernel and tells their numbers, and the
- * host's pages behind them are given back by mem_discard(). When the driver takes them out again there is nothing to do:
- * a page comes, zeroed, at the first touch. With free page reporting the driver also tells of pages that happen to be
- * free, and those go the same way, without anybody's asking.
+ * What the user wants is in the config space; the driver takes pages from its own kernel and tells their numbers, and
+ * the host's pages behind them are given back by mem_discard(). When the driver takes them out again there is nothing
+ * to do: a page comes, zeroed, at the first touch. With free page reporting the driver also tells of pages that happen
+ * to be free, and those go the same way, without anybody's asking.
  *
  * Given back is what the guest says, once; it cannot reach anything but its own RAM, and reads zeros there. The host
  * takes its time over it, so a thread of the balloon's own serves, and what one buffer may ask for is bounded.

@@ -320,7 +320,9 @@ static void blk_serve(struct virtio *v, unsigned index)
 	} while (r == 0 && taken < BLK_TURN && virtq_kicks_on(q));
 	if (r == 0 && taken < BLK_TURN)
 		return;
-	/* There is more, and others have their turn first: what the disk has done, somebody who wants this queue quiet. */
+	/*
+	 * There is more, and others have their turn first: what the disk has done, somebody who wants this queue quiet.
+	 */
 	if (r == -ENOMEM)
 		usleep(1000); /* this thread's to wait; the chain is still there */
 	virtio_kick(v, index);

@@ -15,7 +15,10 @@ struct blk_config {
 	unsigned queues;             /* 1 to BLK_QUEUES */
 };
 
-/* Ends a request: `data_in` bytes of data are in place, and the status, VIRTIO_BLK_S_*, goes to the end. The chain is used up. */
+/*
+ * Ends a request: `data_in` bytes of data are in place, and the status,
+ * VIRTIO_BLK_S_*, goes to the end. The chain is used up.
+ */
 void blk_answer(struct virtq_chain *chain, uint64_t data_in, uint8_t status);
 
 extern const struct virtio_type virtio_blk_type; /* config: struct blk_config */

@@ -8,8 +8,8 @@
  * Output that finds no room keeps its chain until the chardev has some: a slow reader stalls its own port only. Input
  * stays with the chardev until the driver has a buffer.
  *
- * What the device has to tell of a port is kept as a bit for each kind of message, and a message is made when the driver
- * has a buffer for it: a driver that asks again and again makes nothing grow.
+ * What the device has to tell of a port is kept as a bit for each kind of message, and a message is made when the
+ * driver has a buffer for it: a driver that asks again and again makes nothing grow.
  *
  * A shared port has its chardev only while the driver has the port open (without MULTIPORT: from its first kick to its
  * reset; Linux opens a console's port when it finds it). Before and after, the serial port has it, whose callbacks are
@@ -350,7 +350,9 @@ static void console_reset(struct virtio *v)
 	}
 }
 
-/* A kernel that panics, or has no queue yet, writes here (5.3.4). Never waits: what finds no room is dropped, counted. */
+/*
+ * A kernel that panics, or has no queue yet, writes here (5.3.4). Never waits: what finds no room is dropped, counted.
+ */
 static void console_config_write(struct virtio *v, unsigned offset, unsigned len, const uint8_t *bytes)
 {
 	if (offset == offsetof(struct virtio_console_config, emerg_wr))

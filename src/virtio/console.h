@@ -8,7 +8,9 @@
 /* Port n, hvcN in the guest, talks to vm->ports[VM_SERIALS + n], as it is when the device is made. */
 struct vconsole_config {
 	unsigned nr_ports; /* 1 to VM_HVCS */
-	/* Port 0 talks to what the first serial port does, from when the driver opens it until the driver lets it go. */
+	/*
+	 * Port 0 talks to what the first serial port does, from when the driver opens it until the driver lets it go.
+	 */
 	bool shared;
 };
 

@@ -2,16 +2,16 @@
 /*
  * device.c - what every virtio device has in common, whatever carries it: status, negotiation, the life of its queues.
  *
- * A queue's life. The driver enables it: virtq_start(), its doorbell is armed. With DRIVER_OK the loop begins to watch its
- * kicks, and is kicked once, for what was offered before. A reset of it makes it leave: doorbell off, and on the
+ * A queue's life. The driver enables it: virtq_start(), its doorbell is armed. With DRIVER_OK the loop begins to watch
+ * its kicks, and is kicked once, for what was offered before. A reset of it makes it leave: doorbell off, and on the
  * loop's own thread, hence between two calls of serve(), the watch ends and the device is asked to quiesce. When the
  * device calls virtio_quiet(), its chains have been given back or dropped; the queue is as at power-on. While any queue
  * leaves, vCPUs are held (core/run.h), so the guest finds all of it done when its access returns.
  *
  * A pause is like that, but for what comes of it: the ring's state stays, and resuming kicks the queue once.
  *
- * A broken queue can be found by any thread, with or without the device's lock, so that it needs a reset is told from the
- * machine's loop.
+ * A broken queue can be found by any thread, with or without the device's lock, so that it needs a reset is told from
+ * the machine's loop.
  */
 #include "virtio/virtio.h"
 
@@ -168,7 +168,7 @@ void virtio_enter(struct virtio *v, unsigned index)
 
 	bool armed;
 
-	/* Kicks go to one of the two. What came before is told of by one more. */
+	/* Kicks are served by one of the two. What came before is told of by one more. */
 	lock(v);
 	loop_unwatch(vq->loop, &vq->watch);
 	armed = vq->armed;
@@ -604,9 +604,9 @@ void virtio_config_changed(struct virtio *v)
 /* ---- the machine's side ---- */
 
 /*
- * Waits until *n falls to 0, with the lock held, where `asked` tells what work each queue has to do for it: what this thread
- * serves does it here and now; the others' threads run. A host that does not end a request (a network disk's server is
- * gone) must not keep a user from quitting. Whether it fell.
+ * Waits until *n falls to 0, with the lock held, where `asked` tells what work each queue has to do for it: what this
+ * thread serves does it here and now; the others' threads run. A host that does not end a request (a network disk's
+ * server is gone) must not keep a user from quitting. Whether it fell.
  */
 static bool wait_for_queues(
 	struct virtio *v, const unsigned *n, struct loop_work *(*asked)(struct virtio_queue *vq), bool *stuck)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* p9.h - the 9P transport: a folder of the host's for the guest to mount by its tag (virtio 1.2, 5.1 names its id, 9). */
+/*
+ * p9.h - the 9P transport: a folder of the host's for the guest to mount by its tag (virtio 1.2, 5.1 names its id, 9).
+ */
 #ifndef TRAPLINE_VIRTIO_P9_H
 #define TRAPLINE_VIRTIO_P9_H
 

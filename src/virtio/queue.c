@@ -2,29 +2,32 @@
 /*
  * queue.c - virtqueues, split and packed, on the device's side (virtio 1.2, sections 2.6 to 2.8).
  *
- * Taking. A descriptor is copied once by mem_read(), whose copy is complete when it returns; only the copy is looked at.
- * Its bytes become pieces (struct mem_ref), each checked against the map of guest memory by being mapped. So whatever the
- * guest does to its rings meanwhile, a chain is what the checks saw. Loops end because a chain has at most as many slots
- * as the queue, and a table at most VIRTQ_MAX. What a queue may cost the host is bounded by `owed`: a driver that
- * offers slots again which it has not got back is at fault, so no more chains are ever in flight than there are slots.
+ * Taking. A descriptor is copied once by mem_read(), whose copy is complete when it returns; only the copy is looked
+ * at. Its bytes become pieces (struct mem_ref), each checked against the map of guest memory by being mapped. So
+ * whatever the guest does to its rings meanwhile, a chain is what the checks saw. Loops end because a chain has at most
+ * as many slots as the queue, and a table at most VIRTQ_MAX. What a queue may cost the host is bounded by `owed`: a
+ * driver that offers slots again which it has not got back is at fault, so no more chains are ever in flight than there
+ * are slots.
  *
- * Order. There are four places where it matters; the other side is a processor of the guest's, which does the mirror image.
+ * Order. There are four places where it matters; the other side is a processor of the guest's, which does the mirror
+ * image.
  *
  * 1. Take: the load of the index (split: avail.idx; packed: the flags of the first descriptor of a chain) acquires, the
  *    driver's store released: so what the driver wrote before it, ring entries, descriptors and buffers, is seen.
- * 2. Give back: the store of the index (split: used.idx; packed: the flags of the first used descriptor) releases: the driver
- *    that sees it sees the used elements and all that the device wrote to the buffers. Where other threads wrote to
- *    these, they handed the chain over by something that orders.
- * 3. Telling: used is stored, then the driver's wish (its event index or flags) is loaded. The driver stores its wish, then
- *    loads used. A processor may let a load overtake an earlier store to another place, x86 too; if both did, we
- *    would see the old wish and the driver the old used index: nobody tells, and the driver sleeps for ever. So a full
- *    barrier stands between the two, here (virtq_notify) and in the driver: whichever barrier is second, the load behind it
- *    sees the store before the other. The pushes may be another thread's: its store came before, by q->lock.
- * 4. Kicks: the same with the roles changed. Our wish (avail_event, flags) is stored, then the available index is loaded
- *    (virtq_kicks_on); the driver stores that index, then loads our wish.
+ * 2. Give back: the store of the index (split: used.idx; packed: the flags of the first used descriptor) releases:
+ *    the driver that sees it sees the used elements and all that the device wrote to the buffers. Where other
+ *    threads wrote to these, they handed the chain over by something that orders.
+ * 3. Telling: used is stored, then the driver's wish (its event index or flags) is loaded. The driver stores its
+ *    wish, then loads used. A processor may let a load overtake an earlier store to another place, x86 too; if both
+ *    did, we would see the old wish and the driver the old used index: nobody tells, and the driver sleeps for ever.
+ *    So a full barrier stands between the two, here (virtq_notify) and in the driver: whichever barrier is second,
+ *    the load behind it sees the store before the other. The pushes may be another thread's: its store came before,
+ *    by q->lock.
+ * 4. Kicks: the same with the roles changed. Our wish (avail_event, flags) is stored, then the available index is
+ *    loaded (virtq_kicks_on); the driver stores that index, then loads our wish.
  *
- * kicks_off needs no order: it is a hint, and a kick too many does no harm. With EVENT_IDX it does nothing: an event index
- * that the driver has passed asks for nothing.
+ * kicks_off needs no order: it is a hint, and a kick too many does no harm. With EVENT_IDX it does nothing: an event
+ * index that the driver has passed asks for nothing.
  */
 #include "virtio/queue.h"
 
@@ -134,8 +137,8 @@ static bool copy_descriptor(struct virtq *q, unsigned slot, struct descriptor *d
 }
 
 /*
- * Its bytes, in as many pieces as memory has there. A descriptor without bytes is nothing, and allowed: drivers may well
- * send one for a part of a request that is empty. A chain without any bytes is refused by who has seen all of it.
+ * Its bytes, in as many pieces as memory has there. A descriptor without bytes is nothing, and allowed: drivers may
+ * well send one for a part of a request that is empty. A chain without any bytes is refused by who has seen all of it.
  */
 static bool take_bytes(struct virtq *q, const struct descriptor *d)
 {
@@ -462,8 +465,8 @@ static uint32_t written_to(const struct virtq_chain *chain, uint32_t written)
 }
 
 /*
- * Writes them to the used side. The driver may offer slots again as soon as it sees them used, and the thread that takes
- * may see that at once: so they are no longer owed before they are visible.
+ * Writes them to the used side. The driver may offer slots again as soon as it sees them used, and the thread that
+ * takes may see that at once: so they are no longer owed before they are visible.
  */
 static int give_split(struct virtq *q, struct virtq_chain **chains, const uint32_t *written, unsigned n)
 {

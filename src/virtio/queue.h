@@ -4,9 +4,9 @@
  * (virtio 1.2, sections 2.6 to 2.8).
  *
  * A guest is not trusted with anything: each descriptor is copied, and the copy is what is checked and used; what the
- * checks refuse breaks the queue (virtq.broken), is counted, and touches nothing else. Every access to a ring passes the
- * gateway to guest memory (core/mem.h), so no pointer into the guest outlives a chain, and a chain holds references to
- * the memory behind its pieces until it is given back.
+ * checks refuse breaks the queue (virtq.broken), is counted, and touches nothing else. Every access to a ring passes
+ * the gateway to guest memory (core/mem.h), so no pointer into the guest outlives a chain, and a chain holds references
+ * to the memory behind its pieces until it is given back.
  *
  * Threads: virtq_pop() and the kick calls are made by one thread at a time, the one that serves the queue; virtq_push()
  * and virtq_drop() come from any. The ring's used side is under virtq.lock, a leaf.
@@ -44,7 +44,9 @@ struct virtq {
 	uint64_t faults;    /* atomic: how often, over all lives */
 	uint64_t taken;     /* atomic: chains, over all lives */
 	unsigned in_flight; /* atomic: chains that were taken and neither pushed nor dropped */
-	/* Called when the queue breaks, from whatever thread finds it, and for used buffers that the driver wants told. */
+	/*
+	 * Called when the queue breaks, from whatever thread finds it, and for used buffers that the driver wants told.
+	 */
 	void (*fault)(void *arg);
 	void (*interrupt)(void *arg);
 	void *arg;
@@ -77,7 +79,8 @@ int virtq_init(struct virtq *q, struct mem *mem, struct virtq_state *state, uint
 void virtq_fini(struct virtq *q); /* nothing in flight; copes with one that is all zeros */
 /*
  * The driver enabled it: checks size and alignment (2.6, 2.8.10.1) and begins at the state's indices. 0, or -EINVAL: it
- * is broken, which fault() was told in here, and not enabled. state->enabled is set by this, and the features are final.
+ * is broken, which fault() was told in here, and not enabled. state->enabled is set by this, and the features are
+ * final.
  */
 int virtq_start(struct virtq *q, uint64_t features) __attribute__((warn_unused_result));
 /*
@@ -92,8 +95,8 @@ void virtq_stop(struct virtq *q);
  */
 int virtq_pop(struct virtq *q, struct virtq_chain **out) __attribute__((warn_unused_result));
 /*
- * Split: n chains, in this order, that who served the queue in our place took, before state->avail, and has not given back,
- * nor will: virtq_pop() gives them first. By the serving thread; at most max; forgotten by virtq_stop().
+ * Split: n chains, in this order, that who served the queue in our place took, before state->avail, and has not given
+ * back, nor will: virtq_pop() gives them first. By the serving thread; at most max; forgotten by virtq_stop().
  */
 void virtq_inherit(struct virtq *q, const uint16_t *heads, unsigned n);
 /* Puts the chain that was taken last back, as if it had not been; nothing was popped since. */
@@ -109,13 +112,16 @@ void virtq_drop(struct virtq_chain *chain); /* frees it, not given back */
 /* After pushes: calls interrupt() if the driver wants to be told of them (2.6.7.2, 2.6.10, 2.7.10). */
 void virtq_notify(struct virtq *q);
 
-/* Who serves it in our place has found that the driver broke a rule. From any thread, not with a lock of the queue's held. */
+/*
+ * Who serves it in our place has found that the driver broke a rule. From any
+ * thread, not with a lock of the queue's held.
+ */
 void virtq_break(struct virtq *q);
 bool virtq_is_broken(const struct virtq *q);
 /*
- * While it is paused it looks empty, and neither pops nor the kick calls touch the guest's memory. Chains in flight are their
- * owners' to hold back. From any thread; a pop that has begun goes on, and after the end the server looks at it again. A new
- * life begins unpaused.
+ * While it is paused it looks empty, and neither pops nor the kick calls touch the guest's memory. Chains in flight are
+ * their owners' to hold back. From any thread; a pop that has begun goes on, and after the end the server looks at it
+ * again. A new life begins unpaused.
  */
 void virtq_pause(struct virtq *q, bool on);
 bool virtq_paused(const struct virtq *q);

@@ -4,7 +4,8 @@
  *
  * The back end is started with its first ring and stopped with its last, and holds references to guest memory in
  * between. A ring that it cannot take, or one that its driver has broken, is broken like one of our own, and the driver
- * finds that the device needs a reset. A back end that is gone is the same, unless it may come back: then its rings wait.
+ * finds that the device needs a reset. A back end that is gone is the same, unless it may come back: then its rings
+ * wait.
  */
 #include "virtio/vhost.h"
 
@@ -247,8 +248,9 @@ bool virtio_vhost_start(struct virtio_vhost *h, unsigned index)
 }
 
 /*
- * Where the ring stood, for who is next. A back end that is gone may not know (`lost`, or 0). Then a split ring tells by what
- * the driver got back, if it got all; else, for who may `guess`, what it did not get in that order is served again.
+ * Where the ring stood, for who is next. A back end that is gone may not know (`lost`, or 0). Then a split ring tells
+ * by what the driver got back, if it got all; else, for who may `guess`, what it did not get in that order is served
+ * again.
  */
 static int keep_place(struct virtio_vhost *h, unsigned index, const struct vhost_ring *at, int lost, bool guess)
 {
@@ -274,7 +276,10 @@ static int keep_place(struct virtio_vhost *h, unsigned index, const struct vhost
 	return 0;
 }
 
-/* The back end has it no more. -errno: where the ring stood is not known. `left` has room for VIRTQ_MAX heads, or is NULL. */
+/*
+ * The back end has it no more. -errno: where the ring stood is not known. `left`
+ * has room for VIRTQ_MAX heads, or is NULL.
+ */
 static int take(struct virtio_vhost *h, struct virtio_vhost_ring *ring, uint16_t *left, struct vhost_ring *at)
 {
 	int r;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vhost_user.h - devices of any type that another program serves (vhost-user): this side has the transport, negotiation and
- * resets, the program has the rest.
+ * vhost_user.h - devices of any type that another program serves (vhost-user): this side has the transport, negotiation
+ * and resets, the program has the rest.
  */
 #ifndef TRAPLINE_VIRTIO_VHOST_USER_H
 #define TRAPLINE_VIRTIO_VHOST_USER_H

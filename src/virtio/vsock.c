@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vsock.c - sockets between guest and host (virtio 1.2, section 5.10). Packets are the kernel's business (vhost-vsock), or
- * host/vsock.c's, which has Unix sockets at their other end; here are the queues.
+ * vsock.c - sockets between guest and host (virtio 1.2, section 5.10). Packets are the kernel's business (vhost-vsock),
+ * or host/vsock.c's, which has Unix sockets at their other end; here are the queues.
  *
- * The event queue is ours in both cases. There is one event: all connections are gone, though the guest did not end them,
- * as when it has reset one queue of a device that goes on.
+ * The event queue is ours in both cases. There is one event: all connections are gone, though the guest did not end
+ * them, as when it has reset one queue of a device that goes on.
  */
 #include "virtio/vsock.h"
 

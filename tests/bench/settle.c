@@ -118,7 +118,10 @@ static void measure(struct vm *vm, struct pci_bus *bus)
 			plug(vm, bus, devfn, &plugged);
 	for (unsigned devfn = 1; devfn < FUNCTIONS; devfn++)
 		write_config(bus, &enabled, devfn, PCI_COMMAND, PCI_COMMAND_MEMORY);
-	/* From the last, who then has the place, while those before are looked at first; and parted the other way round. */
+	/*
+	 * From the last, who then has the place, while those before are looked at
+	 * first; and parted the other way round.
+	 */
 	for (unsigned devfn = FUNCTIONS - 1; devfn > 0; devfn--)
 		for (unsigned i = PCI_BARS; i-- > 0;)
 			write_config(bus, &piled, devfn, PCI_BASE_ADDRESS_0 + 4 * i, APART);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * virtq.c - what a virtqueue costs the device, without KVM: taking a request of a disk's (a header, a page, a status) and
- * giving it back. Prints, for each kind of ring, nanoseconds a chain, the fastest of many rounds:
+ * virtq.c - what a virtqueue costs the device, without KVM: taking a request of a disk's (a header, a page, a status)
+ * and giving it back. Prints, for each kind of ring, nanoseconds a chain, the fastest of many rounds:
  *
  *     split|packed direct|indirect SINGLY BATCHED
  *

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * exitshim.c - preloaded by the tests of ends: the tenth entry into the guest comes back at once with EXIT_REASON, which
- * no guest can bring about by itself.
+ * exitshim.c - preloaded by the tests of ends: the tenth entry into the guest comes back at once with EXIT_REASON,
+ * which no guest can bring about by itself.
  */
 #include <dlfcn.h>
 #include <linux/kvm.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pendingshim.c - preloaded while a flat guest resets itself: aborts when new registers are given to a vCPU for which an
- * answered read is still pending. KVM puts the answer into the registers at the next KVM_RUN (KVM API, 5: "the
+ * pendingshim.c - preloaded while a flat guest resets itself: aborts when new registers are given to a vCPU for which
+ * an answered read is still pending. KVM puts the answer into the registers at the next KVM_RUN (KVM API, 5: "the
  * corresponding operations are complete only after userspace has re-entered the kernel"), so they would be spoilt.
  * Not every KVM shows it; this does on each.
  */

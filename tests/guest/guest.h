@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * guest.h - what flat guests share. A guest says "ok NAME" or "FAIL NAME: ..." on COM1, a line each (or "skip WHY",
- * where it finds that it can tell nothing), and powers off. Each .c file here is one guest; it includes this once and defines test().
+ * where it finds that it can tell nothing), and powers off. Each .c file here is one guest; it includes this once and
+ * defines test().
  *
  * build.sh builds them all; by hand it is
  *

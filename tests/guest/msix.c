@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * msix.c - a message that an eventfd sends: in the kernel while its vector may be sent, pending while it is masked, with a
- * new message when the vector changes, and by the device itself beside it.
+ * msix.c - a message that an eventfd sends: in the kernel while its vector may be sent, pending while it is masked,
+ * with a new message when the vector changes, and by the device itself beside it.
  */
 #include "guest.h"
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* arm64_bed.h - the real arm64 machine, built without KVM, for its unit tests; its device tree, and what is read there. */
+/*
+ * arm64_bed.h - the real arm64 machine, built without KVM, for its unit tests; its device tree, and what is read there.
+ */
 #ifndef TRAPLINE_TESTS_UNIT_ARM64_BED_H
 #define TRAPLINE_TESTS_UNIT_ARM64_BED_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * test_blk.c - the virtio disk, driven by a driver's side of its queues: what requests do, what hostile ones get, and what
- * the guest is told where the host is slow, fails or has no room.
+ * test_blk.c - the virtio disk, driven by a driver's side of its queues: what requests do, what hostile ones get, and
+ * what the guest is told where the host is slow, fails or has no room.
  *
  * The system calls of the disk's threads are wrapped (-Wl,--wrap), so that a test can have them be late or wrong.
  */

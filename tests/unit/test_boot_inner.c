@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_boot_inner.c - kernels packed in a bzImage, in every format: unpacked to their places, damaged, and of no use. */
+/*
+ * test_boot_inner.c - kernels packed in a bzImage, in every format: unpacked to their places, damaged, and of no use.
+ */
 #include "unit.h"
 
 #include <stdlib.h>
@@ -286,8 +288,8 @@ static unsigned resident(struct bed *bed, uint64_t gpa, uint64_t len)
 }
 
 /*
- * A segment of 28 MiB, all zeros but for a byte at its beginning, one in the middle of LZ4's fourth block and `last`, its
- * last byte: the second and the third block are nothing but zeros.
+ * A segment of 28 MiB, all zeros but for a byte at its beginning, one in the middle of LZ4's fourth block and `last`,
+ * its last byte: the second and the third block are nothing but zeros.
  */
 static uint8_t *make_zeros(uint64_t size, uint8_t last)
 {

@@ -318,7 +318,9 @@ static void test_message_by_eventfd(void **state)
 	irq_router_fini(&router);
 }
 
-/* Sources in many threads on one line: at the end its level is that of the last word, and the chip heard only changes. */
+/*
+ * Sources in many threads on one line: at the end its level is that of the last word, and the chip heard only changes.
+ */
 struct player {
 	struct irq irq;
 	pthread_t thread;

@@ -241,7 +241,9 @@ static void test_input_attached_later(void **state)
 	check_input_attached_later(false);
 }
 
-/* Half a hang-up: all was sent, but the answer is still read. Input of one that has gone is the guest's all the same. */
+/*
+ * Half a hang-up: all was sent, but the answer is still read. Input of one that has gone is the guest's all the same.
+ */
 static void test_half_closed(void **state)
 {
 	uint8_t buf[8];

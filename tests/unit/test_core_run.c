@@ -443,7 +443,9 @@ static void test_holds_nest_and_hinder_nobody(void **state)
 	while (load(&bed->fakes[0].in_guest) || load(&bed->fakes[1].in_guest))
 		usleep(50);
 	entries = load(&bed->fakes[0].entries);
-	/* Parked and resumed meanwhile, and a reset asked for: no vCPU is waited for that is held, and none is let go. */
+	/*
+	 * Parked and resumed meanwhile, and a reset asked for: no vCPU is waited for that is held, and none is let go.
+	 */
 	run_park(&bed->run, RUN_PAUSED);
 	run_resume(&bed->run);
 	run_request(&bed->run, REASON_RESET);

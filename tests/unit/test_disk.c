@@ -453,7 +453,9 @@ static void threads_where_uring_is_refused(void **state)
 	}
 }
 
-/* A host that is short of memory is asked again; one that refuses is told of, and the next I/O is tried all the same. */
+/*
+ * A host that is short of memory is asked again; one that refuses is told of, and the next I/O is tried all the same.
+ */
 static void a_ring_that_does_not_take_it(void **state)
 {
 	struct bed *bed = bed_new(DISK_AUTO);

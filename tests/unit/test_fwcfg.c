@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_fwcfg.c - the firmware configuration device: items byte by byte and by DMA, and what a hostile guest asks for. */
+/*
+ * test_fwcfg.c - the firmware configuration device: items byte by byte and by DMA, and what a hostile guest asks for.
+ */
 #include "dev_rig.h"
 
 #include <endian.h>

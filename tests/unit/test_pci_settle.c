@@ -656,7 +656,10 @@ static void *read_everywhere(void *arg)
 		uint64_t value = 0, at = 0xe4000000 + 0x1000 * (uint64_t)(rand_r(&m->seed) % 8);
 
 		bus_access(bed->vm.bus, &cpu, SPACE_MMIO, at + PCI_TEST_ID, &value, 4, 1, false);
-		/* Each byte is the device's or nobody's: a function may arrive after the first byte was found unclaimed. */
+		/*
+		 * Each byte is the device's or nobody's: a function may arrive
+		 * after the first byte was found unclaimed.
+		 */
 		for (unsigned i = 0; i < 4; i++)
 			if ((uint8_t)(value >> 8 * i) != (uint8_t)(PCI_TEST_ID_VALUE >> 8 * i) &&
 				(uint8_t)(value >> 8 * i) != 0xff)
@@ -693,7 +696,9 @@ static void *add_and_remove(void *arg)
 	return NULL;
 }
 
-/* Two vCPUs make the functions move from inside their handlers, a third writes config space, a device comes and goes. */
+/*
+ * Two vCPUs make the functions move from inside their handlers, a third writes config space, a device comes and goes.
+ */
 static void test_threads(void **state)
 {
 	struct bed *bed = *state;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_pl031.c - the PL031: time, setting it, the match interrupt, what a reset leaves, a host's clock that is set back. */
+/*
+ * test_pl031.c - the PL031: time, setting it, the match interrupt, what a reset
+ * leaves, a host's clock that is set back.
+ */
 #include "dev_rig.h"
 
 #include "dev/pl031.h"

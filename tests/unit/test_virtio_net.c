@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * test_virtio_net.c - the network device against a driver of the test's and a back end of the test's: no thread, no host.
- * The device is one that is only looked at (dry); its back end is exchanged, and its queues are served by hand.
+ * test_virtio_net.c - the network device against a driver of the test's and a back end of the test's: no thread, no
+ * host. The device is one that is only looked at (dry); its back end is exchanged, and its queues are served by hand.
  */
 #include "unit.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * test_virtio_vhost.c - queues that a back end serves: what it is told and when, where rings stand when they change hands,
- * and what becomes of the device when the back end fails, goes or does not answer.
+ * test_virtio_vhost.c - queues that a back end serves: what it is told and when, where rings stand when they change
+ * hands, and what becomes of the device when the back end fails, goes or does not answer.
  *
  * The back end is one whose rings this file serves when told to, by the virtqueue code over the same memory; it knows
  * nothing but what the calls told it.
@@ -453,7 +453,9 @@ static void hand_over(void *arg)
 	virtio_enter(bed->v, 1);
 }
 
-/* It changes hands again and again, in the middle of the ring, with chains that wait; nothing is lost or served twice. */
+/*
+ * It changes hands again and again, in the middle of the ring, with chains that wait; nothing is lost or served twice.
+ */
 static void changes_hands_with(uint64_t features)
 {
 	struct far f = fresh;

@@ -45,7 +45,9 @@ static void types_have_names_and_numbers(void **state)
 	}
 }
 
-/* The rings are the program's, or ours between it and the driver; either way nothing is written that was not offered. */
+/*
+ * The rings are the program's, or ours between it and the driver; either way nothing is written that was not offered.
+ */
 static void hostile(void **state)
 {
 	for (unsigned way = 0; way < 3; way++) {

@@ -2,7 +2,8 @@
 /*
  * test_virtq.c - virtqueues of both kinds with all their features, against a plain driver and hostile ones.
  *
- * Guest memory: RAM at 0, and at 1 MiB more of it that adjoins in the guest and lies apart in the host, with a hole behind.
+ * Guest memory: RAM at 0, and at 1 MiB more of it that adjoins in the guest and lies apart in the host, with a hole
+ * behind.
  */
 #include "unit.h"
 
@@ -427,7 +428,9 @@ static void test_kicks(void **state)
 	EACH_KIND(features)
 	{
 		begin(&bed, 8, features);
-		/* The first is told: zeros ask for it. An event index in a packed ring is there after the first round. */
+		/*
+		 * The first is told: zeros ask for it. An event index in a packed ring is there after the first round.
+		 */
 		assert_true(vdriver_add(&bed.d, &buf, 1, 0, 0, &bed));
 		assert_true(vdriver_kick(&bed.d));
 		virtq_kicks_off(&bed.q);

@@ -3,8 +3,9 @@
  * test_virtq_torture.c - a driver's thread and a device's on one virtqueue, each asleep unless the other tells it.
  *
  * A wake-up that was lost shows as two threads that wait for each other: each waits for a bounded time, and a wait that
- * ends by time is a failure. Data is checked, in all that is in flight at once. Under ThreadSanitizer what is not ordered
- * shows as a race. The barrier before the device sleeps has a test of its own, which fails within a second without it.
+ * ends by time is a failure. Data is checked, in all that is in flight at once. Under ThreadSanitizer what is not
+ * ordered shows as a race. The barrier before the device sleeps has a test of its own, which fails within a second
+ * without it.
  */
 #include "unit.h"
 
@@ -253,8 +254,8 @@ static void test_packed(void **state)
 }
 
 /*
- * Nothing but the race of a driver that offers with a device that goes to sleep, over and over: one of them must see the
- * other, in each round.
+ * Nothing but the race of a driver that offers with a device that goes to sleep, over and over: one of them must see
+ * the other, in each round.
  */
 struct duel {
 	struct torture t;

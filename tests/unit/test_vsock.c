@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * test_vsock.c - a guest's sockets as Unix sockets: this file is the guest, packet by packet, and the programs of the host's at
- * the other ends. Then the device around it, and made-up packets and rings.
+ * test_vsock.c - a guest's sockets as Unix sockets: this file is the guest, packet by packet, and the programs of the
+ * host's at the other ends. Then the device around it, and made-up packets and rings.
  */
 #include "unit.h"
 
@@ -878,8 +878,8 @@ static void say_to(struct bed *bed, struct vdriver *tx, unsigned slot, struct vi
 }
 
 /*
- * The queue of what the guest sends is reset alone, in traffic: the guest hears that its streams are gone, and programs of
- * the host's reach it again, though it never touches the other queue.
+ * The queue of what the guest sends is reset alone, in traffic: the guest hears that its streams are gone, and programs
+ * of the host's reach it again, though it never touches the other queue.
  */
 static void test_device_tx_again(void **state)
 {
@@ -909,7 +909,10 @@ static void test_device_tx_again(void **state)
 	bed_free(bed);
 }
 
-/* What the guest sends is held up, for it takes no answers; then it resets the queue of these. The rest is taken all the same. */
+/*
+ * What the guest sends is held up, for it takes no answers; then it resets the
+ * queue of these. The rest is taken all the same.
+ */
 static void test_device_held_up(void **state)
 {
 	struct bed *bed = bed_new(&virtio_vsock_type, &options, 2, 1ULL << VIRTIO_F_RING_RESET);

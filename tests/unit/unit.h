@@ -27,8 +27,8 @@ static inline int unit_release(void **state)
 }
 
 /*
- * The program is killed (SIGPROF) when it has used so much of a processor: who goes round for ever does, and who only has to
- * share the machine with others does not. Who waits for ever is bounded by meson's patience.
+ * The program is killed (SIGPROF) when it has used so much of a processor: who goes round for ever does, and who only
+ * has to share the machine with others does not. Who waits for ever is bounded by meson's patience.
  */
 static inline int unit_bound(time_t seconds)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vhost_user_program.h - a program that serves virtqueues by the vhost-user protocol: for tests of the other side. It is a
- * thread with mappings of its own, and serves split rings for real.
+ * vhost_user_program.h - a program that serves virtqueues by the vhost-user protocol: for tests of the other side. It
+ * is a thread with mappings of its own, and serves split rings for real.
  *
- * A request is a number, 4 bytes, for the device to read; what it writes is that number plus one. It can be told to keep what
- * it takes, to end with that, and to lie in many ways. Written from the document, not from src/.
+ * A request is a number, 4 bytes, for the device to read; what it writes is that number plus one. It can be told to
+ * keep what it takes, to end with that, and to lie in many ways. Written from the document, not from src/.
  */
 #ifndef TRAPLINE_TESTS_VHOST_USER_PROGRAM_H
 #define TRAPLINE_TESTS_VHOST_USER_PROGRAM_H

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* virtio_bed.h - one virtio device behind a transport that only counts, with a driver for one of its queues: for unit tests. */
+/*
+ * virtio_bed.h - one virtio device behind a transport that only counts, with a
+ * driver for one of its queues: for unit tests.
+ */
 #ifndef TRAPLINE_TESTS_VIRTIO_BED_H
 #define TRAPLINE_TESTS_VIRTIO_BED_H
 

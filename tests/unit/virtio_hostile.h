@@ -2,8 +2,8 @@
 /*
  * virtio_hostile.h - lives of a virtio device under drivers that make rings up: for the test of each device.
  *
- * Each life is a reset, features at random, queues of any size of both kinds, and then chains that are right, nearly right
- * or noise, with kicks and resets in between. What is judged: the reset comes to an end, and no byte of the
+ * Each life is a reset, features at random, queues of any size of both kinds, and then chains that are right, nearly
+ * right or noise, with kicks and resets in between. What is judged: the reset comes to an end, and no byte of the
  * guest's memory has changed that was not offered to be written. The rest is for the sanitizers.
  */
 #ifndef TRAPLINE_TESTS_VIRTIO_HOSTILE_H
@@ -194,8 +194,8 @@ static inline void hostile_fill(struct hostile *h, unsigned queue, unsigned size
 		avail->idx = (uint16_t)(hostile_rarely(h) ? hostile_some(h, 0x10000) : chains);
 	}
 	/*
-	 * A packed chain that went round the ring's end would go on in what the device has given back there by then: used
-	 * elements, of which nobody here knows what they allow.
+	 * A packed chain that went round the ring's end would go on in what the device has given back there by then:
+	 * used elements, of which nobody here knows what they allow.
 	 */
 	if (packed)
 		*(uint16_t *)hostile_at(h, rings + 16 * (size - 1) + 14) &= (uint16_t)~VRING_DESC_F_NEXT;
@@ -302,7 +302,10 @@ static inline bool hostile_life(struct hostile *h, unsigned life)
 	}
 	if (hostile_some(h, 4) == 0)
 		usleep(hostile_some(h, 200));
-	/* Other threads and processes serve when the scheduler lets them: where too few lives were busy, this one waits. */
+	/*
+	 * Other threads and processes serve when the scheduler lets them: where too
+	 * few lives were busy, this one waits.
+	 */
 	bool patient = (h->shared && hostile_some(h, 2)) || h->busy < (life + 3) / 4;
 	for (unsigned n = patient ? 150 : 0; n > 0 && hostile_idle(h); n--)
 		usleep(1000);
@@ -311,8 +314,8 @@ static inline bool hostile_life(struct hostile *h, unsigned life)
 }
 
 /*
- * `rounds` lives of one device; in how many of them it wrote where it must not. What bounds the time is unit_bound(). In
- * a quarter of them at least it gets to do something.
+ * `rounds` lives of one device; in how many of them it wrote where it must not. What bounds the time is unit_bound().
+ * In a quarter of them at least it gets to do something.
  */
 static inline unsigned virtio_hostile(const struct virtio_type *type, const void *config, unsigned rounds,
 	uint64_t seed, void (*request)(struct hostile *h, unsigned queue, uint8_t *bytes, size_t n))

@@ -268,8 +268,8 @@ static inline void *vdriver_get(struct vdriver *d, uint32_t *len)
 }
 
 /*
- * Whether to be interrupted: when the `after`th from the next used slot (0: the next itself) is used, which without EVENT_IDX
- * is any. The caller looks again.
+ * Whether to be interrupted: when the `after`th from the next used slot (0: the next itself) is used, which without
+ * EVENT_IDX is any. The caller looks again.
  */
 static inline void vdriver_wish(struct vdriver *d, bool on, uint16_t after)
 {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* board.h - an arm64 machine: its table of devices (machine.c), its images (boot.c), its device tree and its KVM side. */
+/*
+ * board.h - an arm64 machine: its table of devices (machine.c), its images (boot.c), its device tree and its KVM side.
+ */
 #ifndef TRAPLINE_ARCH_ARM64_BOARD_H
 #define TRAPLINE_ARCH_ARM64_BOARD_H
 
@@ -48,8 +50,9 @@ struct board {
 };
 
 /*
- * arch.c: how many bits of guest-physical addresses to ask KVM for, which has `limit` at most (0: it does not say, and gives
- * 40), for so many bytes of RAM: into *bits, 0 for what a VM has that asks for nothing. 0, or -ERANGE with a line in `err`.
+ * arch.c: how many bits of guest-physical addresses to ask KVM for, which has `limit` at most (0: it does not say, and
+ * gives 40), for so many bytes of RAM: into *bits, 0 for what a VM has that asks for nothing. 0, or -ERANGE with a line
+ * in `err`.
  */
 int arm64_phys_bits(uint64_t ram, unsigned limit, unsigned *bits, struct error *err)
 	__attribute__((warn_unused_result));
@@ -77,7 +80,10 @@ uint64_t arm64_its(unsigned cpus);
 /* An MPIDR's affinity fields of a vCPU, as KVM gives them. */
 uint64_t arm64_affinity(unsigned cpu);
 
-/* firmware.c: opens the image, kept until arm64_boot_close(); loads it, when boot_place() has said where else things are. */
+/*
+ * firmware.c: opens the image, kept until arm64_boot_close(); loads it, when
+ * boot_place() has said where else things are.
+ */
 int arm64_firmware_open(struct board *board, struct error *err) __attribute__((warn_unused_result));
 int arm64_firmware_load(struct board *board, struct error *err) __attribute__((warn_unused_result));
 
@@ -97,11 +103,16 @@ int cpu_enable(const struct board *board, const struct kvm *kvm, struct error *e
 uint32_t cpu_features(const struct board *board, const struct kvm *kvm);
 int cpu_finish(const struct board *board, struct vcpu *vcpu, struct error *err) __attribute__((warn_unused_result));
 int cpu_start(const struct board *board, struct vcpu *vcpu, struct error *err) __attribute__((warn_unused_result));
-/* psci_kvm.c: has KVM leave firmware calls to us, where they are ours; before vCPUs. Then what the vCPUs' threads do. */
+/*
+ * psci_kvm.c: has KVM leave firmware calls to us, where they are ours; before vCPUs. Then what the vCPUs' threads do.
+ */
 int psci_take(struct board *board, struct kvm *kvm, struct error *err) __attribute__((warn_unused_result));
 void psci_hypercall(struct vcpu *vcpu);
 void psci_called(struct vcpu *vcpu);
-/* gic.c: makes the interrupt controller that board->wanted says, and sets board->gic, before vCPUs; starts it, after them; resets it. */
+/*
+ * gic.c: makes the interrupt controller that board->wanted says, and sets board->gic, before
+ * vCPUs; starts it, after them; resets it.
+ */
 int gic_create(struct board *board, int vm_fd, struct error *err) __attribute__((warn_unused_result));
 int gic_start(struct board *board, struct error *err) __attribute__((warn_unused_result));
 int gic_reset(struct board *board, struct error *err) __attribute__((warn_unused_result));

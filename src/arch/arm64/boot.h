@@ -25,8 +25,8 @@ struct boot_places {
 };
 
 /*
- * `initrd` may be NULL; `aarch32`: a 32-bit kernel. 0 or -errno; arm64_boot_close() afterwards in either case. Paths stay the
- * caller's and outlive `boot`.
+ * `initrd` may be NULL; `aarch32`: a 32-bit kernel. 0 or -errno; arm64_boot_close() afterwards in either case. Paths
+ * stay the caller's and outlive `boot`.
  */
 int arm64_boot_open(struct boot *boot, const char *kernel, const char *initrd, bool aarch32, struct error *err)
 	__attribute__((warn_unused_result));
@@ -37,7 +37,9 @@ int arm64_boot_place(const struct boot *boot, uint64_t ram, struct boot_places *
 /* Loads kernel and initrd. Can be repeated. 0 or -errno. */
 int arm64_boot_load(const struct boot *boot, struct mem *mem, const struct boot_places *places, struct error *err)
 	__attribute__((warn_unused_result));
-/* Whether the kernel that is loaded has this text in it, as far as can be seen: one that unpacks itself may have any. */
+/*
+ * Whether the kernel that is loaded has this text in it, as far as can be seen: one that unpacks itself may have any.
+ */
 bool arm64_boot_holds(const struct boot *boot, struct mem *mem, const struct boot_places *places, const char *text);
 
 #endif

@@ -27,7 +27,10 @@ struct zboot_header {
 
 _Static_assert(sizeof(struct image_header) == 64, "booting.rst");
 
-/* Of what makes an Image an EFI program too, if it is one (the PE format): the parts that say what the file has to hold. */
+/*
+ * Of what makes an Image an EFI program too, if it is one (the PE format): the
+ * parts that say what the file has to hold.
+ */
 struct pe_header {
 	char magic[4]; /* "PE" and two zeros */
 	uint16_t machine, sections;

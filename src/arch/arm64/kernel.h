@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * kernel.h - an arm64 kernel file (the kernel's Documentation/arm64/booting.rst): a flat Image, as it is or packed, by gzip as
- * a file of its own, or in an EFI program that unpacks itself (zboot). Packed ones are unpacked here, on the way to the guest.
- * Or a 32-bit kernel: a zImage, which unpacks itself in the guest.
+ * kernel.h - an arm64 kernel file (the kernel's Documentation/arm64/booting.rst): a flat Image, as it is or packed, by
+ * gzip as a file of its own, or in an EFI program that unpacks itself (zboot). Packed ones are unpacked here, on the
+ * way to the guest. Or a 32-bit kernel: a zImage, which unpacks itself in the guest.
  */
 #ifndef TRAPLINE_ARCH_ARM64_KERNEL_H
 #define TRAPLINE_ARCH_ARM64_KERNEL_H
@@ -33,8 +33,9 @@ struct kernel {
 };
 
 /*
- * Opens and checks a kernel file, of a 32-bit kernel or a 64-bit one, and where it is packed unpacks its header. 0 or -errno
- * (-ENOEXEC: damaged, not a kernel, not for this machine). arm64_kernel_close() afterwards in either case. `path` stays the caller's and outlives the kernel.
+ * Opens and checks a kernel file, of a 32-bit kernel or a 64-bit one, and where it is packed unpacks its header. 0 or
+ * -errno (-ENOEXEC: damaged, not a kernel, not for this machine). arm64_kernel_close() afterwards in either case.
+ * `path` stays the caller's and outlives the kernel.
  */
 int arm64_kernel_open(struct kernel *kernel, const char *path, bool aarch32, struct error *err)
 	__attribute__((warn_unused_result));
@@ -43,7 +44,9 @@ void arm64_kernel_close(struct kernel *kernel);
 int arm64_kernel_load(const struct kernel *kernel, struct mem *mem, uint64_t gpa, struct error *err)
 	__attribute__((warn_unused_result));
 
-/* zimage.c: whether the file that begins with these `n` bytes is a zImage; if so, the rest of opening it. 0 or -errno. */
+/*
+ * zimage.c: whether the file that begins with these `n` bytes is a zImage; if so, the rest of opening it. 0 or -errno.
+ */
 bool arm64_zimage_is(const uint8_t *head, uint64_t n);
 int arm64_zimage_open(struct kernel *kernel, const uint8_t *head, struct error *err)
 	__attribute__((warn_unused_result));

@@ -2,8 +2,8 @@
 /*
  * zimage.c - a 32-bit Arm kernel, a zImage: a program that unpacks itself (the kernel's Documentation/arm/booting.rst).
  *
- * It unpacks to the beginning of RAM, from wherever it lies in the first 128 MiB. If that were in its way it would move itself
- * first; here it lies where it need not, right behind what it unpacks to.
+ * It unpacks to the beginning of RAM, from wherever it lies in the first 128 MiB. If that were in its way it would move
+ * itself first; here it lies where it need not, right behind what it unpacks to.
  */
 #include <endian.h>
 #include <errno.h>

@@ -48,8 +48,8 @@ struct boot_entry {
 };
 
 /*
- * Opens and checks the files; `initrd` may be NULL, `way` BOOT_AUTO. 0 or -errno. boot_close() afterwards in either case.
- * Paths stay the caller's and outlive `boot`.
+ * Opens and checks the files; `initrd` may be NULL, `way` BOOT_AUTO. 0 or -errno. boot_close() afterwards in either
+ * case. Paths stay the caller's and outlive `boot`.
  */
 int boot_open(struct boot *boot, const char *kernel, enum boot_way way, const char *initrd, struct error *err)
 	__attribute__((warn_unused_result));
@@ -58,14 +58,15 @@ void boot_close(struct boot *boot);
 /*
  * Checks the kernel's and the initrd's places against the memory map, then loads them and writes the boot
  * data (layout.h says where). A bzImage is unpacked on the way where it can be; which way that gave is known after
- * it, in boot->kernel. Can be repeated, and costs the same each time: nothing unpacked is kept. 0 or -errno: -ENOSPC too little RAM, -E2BIG the command line
- * is too long, -EFAULT the map promised RAM that is not there, or what reading the files gave.
+ * it, in boot->kernel. Can be repeated, and costs the same each time: nothing unpacked is kept. 0 or -errno: -ENOSPC
+ * too little RAM, -E2BIG the command line is too long, -EFAULT the map promised RAM that is not there, or what reading
+ * the files gave.
  */
 int boot_load(struct boot *boot, struct mem *mem, const struct boot_config *config, struct boot_entry *entry,
 	struct error *err) __attribute__((warn_unused_result));
 /*
- * Whether the kernel that boot_load() has just loaded has this text in it. True also where nobody knows: it unpacks itself in
- * the guest.
+ * Whether the kernel that boot_load() has just loaded has this text in it. True also where nobody knows: it unpacks
+ * itself in the guest.
  */
 bool boot_holds(const struct boot *boot, struct mem *mem, const char *text);
 

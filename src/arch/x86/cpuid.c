@@ -92,7 +92,9 @@ static void fix_leaf_1(struct table *t, unsigned index, unsigned count, bool tsc
 
 	if (!e)
 		return;
-	/* Initial APIC id; addressable ids in the package, of which the field can tell 255 at most; CLFLUSH line kept. */
+	/*
+	 * Initial APIC id; addressable ids in the package, of which the field can tell 255 at most; CLFLUSH line kept.
+	 */
 	e->ebx = (e->ebx & 0xffff) | at_most(1U << id_bits(count), 255) << 16 | (index & 0xff) << 24;
 	e->ecx |= LEAF1_ECX_HYPERVISOR | LEAF1_ECX_X2APIC;
 	/* KVM serves the deadline timer in the kernel, but leaves it to us to announce it. */

@@ -44,7 +44,8 @@ struct elf {
 	unsigned nr_segments; /* at least 1 */
 	struct elf_note_place notes[ELF_NOTES];
 	unsigned nr_notes;
-	bool interpreted; /* it names an interpreter: a program, or a kernel that a boot loader links, such as FreeBSD's */
+	/* It names an interpreter: a program, or a kernel that a boot loader links, such as FreeBSD's. */
+	bool interpreted;
 };
 
 /* Headers and program headers. 0 or -errno (-ENOEXEC: damaged, or for another machine). */

@@ -21,8 +21,8 @@ struct firmware {
 };
 
 /*
- * The ROM, from its file, and the devices that only a machine with firmware has. 0 or -errno; firmware_close() afterwards
- * in either case.
+ * The ROM, from its file, and the devices that only a machine with firmware has. 0 or -errno; firmware_close()
+ * afterwards in either case.
  */
 int firmware_build(struct board *board, struct error *err) __attribute__((warn_unused_result));
 void firmware_close(struct board *board); /* the bus is drained afterwards, by the caller */

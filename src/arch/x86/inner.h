@@ -14,16 +14,17 @@
 struct inner;
 
 /*
- * Where the kernel is in the cache (kernel_cache.h) and `use_cache`, it is read from there and nothing unpacked; else it
- * unpacks as far as the ELF headers and puts the kernel's segments into *kernel, to be checked and placed around. 0 or
- * -errno; -ENOTSUP where it cannot be unpacked here, though in the guest it may. inner_close() afterwards.
+ * Where the kernel is in the cache (kernel_cache.h) and `use_cache`, it is read from there and nothing unpacked; else
+ * it unpacks as far as the ELF headers and puts the kernel's segments into *kernel, to be checked and placed around. 0
+ * or -errno; -ENOTSUP where it cannot be unpacked here, though in the guest it may. inner_close() afterwards.
  */
 int inner_open(struct inner **out, struct kernel *kernel, bool use_cache, struct error *err)
 	__attribute__((warn_unused_result));
 /*
  * Unpacks the rest, clears what is beyond the segments' bytes unless `ram_is_zero`, and says in *kernel by which way
- * it starts, and where. 0 or -errno; -ENOTSUP as above, memory may have been written then; -ESTALE where what the cache had
- * turned out to be damaged: then it can be opened again, without the cache, and loaded into memory that is not zero.
+ * it starts, and where. 0 or -errno; -ENOTSUP as above, memory may have been written then; -ESTALE where what the cache
+ * had turned out to be damaged: then it can be opened again, without the cache, and loaded into memory that is not
+ * zero.
  */
 int inner_load(struct inner *inner, struct kernel *kernel, struct mem *mem, bool ram_is_zero, struct error *err)
 	__attribute__((warn_unused_result));

@@ -36,7 +36,9 @@ static void *keep(void *arg)
 	kernel_cache_close(&cache);
 	/* The first decoder's buffers are gone as mappings; by then the allocator takes such sizes from the heap. */
 	malloc_trim(0);
-	/* To end a thread glibc touches 150 KiB of itself, which stay resident: it waits for the guest's end instead. */
+	/*
+	 * To end a thread glibc touches 150 KiB of itself, which stay resident: it waits for the guest's end instead.
+	 */
 	while (sem_wait(&keeper->over) && errno == EINTR)
 		;
 	return NULL;

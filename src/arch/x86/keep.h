@@ -5,7 +5,8 @@
  * Guest memory is no source for that: the guest changes its own code in its first milliseconds. So a thread unpacks the
  * kernel a second time, at the lowest priority there is: on a processor that has nothing else to do it is done before
  * the guest has booted, and it takes none from the guest. A start therefore never waits for the cache's writing, and
- * memory for the decoder is held once more for that time. What goes wrong with it is nobody's loss but the next start's.
+ * memory for the decoder is held once more for that time. What goes wrong with it is nobody's loss but the next
+ * start's.
  */
 #ifndef TRAPLINE_ARCH_X86_KEEP_H
 #define TRAPLINE_ARCH_X86_KEEP_H

@@ -39,8 +39,8 @@ static int refused(struct error *err, const char *what)
 #define IOAPIC_TIMER 2
 
 /*
- * Each line leads to the IOAPIC's input of its number, the first 16 to the PICs too. KVM's own table has the timer, line
- * 0, at input 0, where no guest looks for it; and line 2 is nobody's: the PICs cascade there.
+ * Each line leads to the IOAPIC's input of its number, the first 16 to the PICs too. KVM's own table has the timer,
+ * line 0, at input 0, where no guest looks for it; and line 2 is nobody's: the PICs cascade there.
  */
 static int route_lines(struct kvm *kvm, struct error *err)
 {

@@ -41,8 +41,8 @@
 #define PCI_DATA    0xcfc
 
 /*
- * Registers of virtio devices that are not on PCI; with firmware, which has BARs anywhere below the IOAPIC, above that. One
- * has an interrupt of its own as far as there are any, and they share theirs beyond.
+ * Registers of virtio devices that are not on PCI; with firmware, which has BARs anywhere below the IOAPIC, above that.
+ * One has an interrupt of its own as far as there are any, and they share theirs beyond.
  */
 #define VIRTIO_MMIO          0xd0000000ULL
 #define VIRTIO_MMIO_FIRMWARE 0xfed00000ULL

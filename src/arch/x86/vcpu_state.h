@@ -21,8 +21,8 @@ struct chip_state;
 int vcpu_state_x2apic(int vcpu_fd, unsigned index, struct error *err) __attribute__((warn_unused_result));
 /*
  * After KVM_SET_CPUID2 and before the vCPU first runs: takes the state, where there is no firmware to run with what
- * that leaves behind (memory types, fast strings, the boot CPU's local interrupt pins). `kvm_fd` is /dev/kvm's; `index` 0 is
- * the boot CPU. One allocation, which the caller frees with free(). 0 or -errno, naming what KVM refused.
+ * that leaves behind (memory types, fast strings, the boot CPU's local interrupt pins). `kvm_fd` is /dev/kvm's; `index`
+ * 0 is the boot CPU. One allocation, which the caller frees with free(). 0 or -errno, naming what KVM refused.
  */
 int vcpu_state_take(int kvm_fd, int vcpu_fd, unsigned index, bool firmware, struct vcpu_state **out, struct error *err)
 	__attribute__((warn_unused_result));

@@ -116,7 +116,9 @@ int p9_adopt(struct p9 *p9, const struct p9_fid *dir, int fd, mode_t type, uint3
 		return r;
 	if ((st->st_mode & S_IFMT) != type)
 		return -EAGAIN;
-	/* If it has another owner, or another name, it may be what somebody put there meanwhile: that stays as it is. */
+	/*
+	 * If it has another owner, or another name, it may be what somebody put there meanwhile: that stays as it is.
+	 */
 	if (st->st_uid == geteuid() && (type == S_IFDIR || st->st_nlink == 1))
 		r = set_new(dir, fd, st, mode, gid);
 	if (!r && fstat(fd, st))

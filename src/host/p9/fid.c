@@ -439,7 +439,10 @@ int p9_rename(struct p9 *p9, int old_dir, const char *old_name, int new_dir, con
 	int r = 0;
 
 	if (p9->parked) {
-		/* p9_path() uses path2 itself, so the new one waits elsewhere. A path that cannot be told moves nothing. */
+		/*
+		 * p9_path() uses path2 itself, so the new one waits elsewhere. A
+		 * path that cannot be told moves nothing.
+		 */
 		if (path_in(p9, new_dir, new_name, p9->path) == 0)
 			new_path = strdup(p9->path);
 		if (new_path && path_in(p9, old_dir, old_name, p9->path)) {

@@ -294,8 +294,8 @@ static int lock_type(uint8_t type)
 }
 
 /*
- * Locks belong to an open file description, so each fid has its own. A client's flock() may lock for writing what it has
- * opened to read, which the host's locks do not let: they are taken on a descriptor for both where one can be had.
+ * Locks belong to an open file description, so each fid has its own. A client's flock() may lock for writing what it
+ * has opened to read, which the host's locks do not let: they are taken on a descriptor for both where one can be had.
  */
 static int lock_fd(struct p9 *p9, struct p9_fid *fid)
 {

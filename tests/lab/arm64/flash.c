@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * flash.c - the two flash chips through /dev/mem, by the steps of Linux's cfi_cmdset_0001 and of EDK2's VirtNorFlashDxe: found by
- * their query, erased, programmed by words and by the buffer. Each chip has 16 bits of the 32. "check": what an earlier life wrote.
+ * flash.c - the two flash chips through /dev/mem, by the steps of Linux's cfi_cmdset_0001 and of EDK2's
+ * VirtNorFlashDxe: found by their query, erased, programmed by words and by the buffer. Each chip has 16 bits of the
+ * 32. "check": what an earlier life wrote.
  */
 #include <fcntl.h>
 #include <stdint.h>

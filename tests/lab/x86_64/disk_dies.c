@@ -4,9 +4,9 @@
  *
  *   disk_dies DISK THREADS
  *
- * A thread has 32 requests of many lengths under way, reads and writes: what is read is what was written there or zeros. It
- * tells when all are at it ("ok load"). Once a request has failed it asks for no new ones, but a few when all others are
- * back, which have to fail as well.
+ * A thread has 32 requests of many lengths under way, reads and writes: what is read is what was written there or
+ * zeros. It tells when all are at it ("ok load"). Once a request has failed it asks for no new ones, but a few when all
+ * others are back, which have to fail as well.
  */
 #include <errno.h>
 #include <fcntl.h>

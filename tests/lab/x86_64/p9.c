@@ -5,7 +5,7 @@
  *   make DIR [FILES]  a tree with names of every byte, some megabytes, and so many files more of 250 kB on average
  *   sum DIR           one number for all names, modes and bytes in it
  *   hold FILE         locks it for writing, until killed
- *   steps DIR mmap|-  what programs do with files; a line a step. With "mmap", mappings that are shared and written, too
+ *   steps DIR mmap|-  what programs do with files; a line a step. With "mmap", mappings that are shared and written
  */
 #include <dirent.h>
 #include <errno.h>

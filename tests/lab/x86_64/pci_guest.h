@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* pci_guest.h - for programs that run in a guest: the test functions' config space and memory, behind the kernel's back. */
+/*
+ * pci_guest.h - for programs that run in a guest: the test functions' config space
+ * and memory, behind the kernel's back.
+ */
 #ifndef PCI_GUEST_H
 #define PCI_GUEST_H
 

@@ -70,7 +70,9 @@ static void move_about(int config, const uint64_t at[PLACES], const uint64_t wid
 	for (int i = 0; i < MOVES; i++) {
 		int to = i % PLACES;
 
-		/* By config space; by the device itself, from inside the handler of what it moves; and by the command. */
+		/*
+		 * By config space; by the device itself, from inside the handler of what it moves; and by the command.
+		 */
 		if (i % 3 == 0) {
 			config_write(config, BAR0, 4, (uint32_t)at[to]);
 			config_write(config, BAR2, 4, (uint32_t)wide_at[to]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * rtc.c - run in a guest: what its driver makes of the clock chip. Time is read and set, alarms and updates interrupt; a PC's
- * periodic flag, which Linux has a timer of its own for, is polled at the ports. Prints a line a step.
+ * rtc.c - run in a guest: what its driver makes of the clock chip. Time is read and set, alarms and updates interrupt;
+ * a PC's periodic flag, which Linux has a timer of its own for, is polled at the ports. Prints a line a step.
  */
 #include <errno.h>
 #include <fcntl.h>

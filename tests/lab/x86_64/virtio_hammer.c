@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * virtio_hammer.c - every device at once, each by a process of its own, for so many seconds; what comes back is compared.
+ * virtio_hammer.c - every device at once, each by a process of its own, for so many seconds; what comes back is
+ * compared.
  *
  *   virtio_hammer SECONDS DISK CONSOLE FOLDER HOST PORT
  *
  * DISK is written and read at random, by two processes, past the cache; CONSOLE and HOST's PORT send back what they are
- * sent; in FOLDER files come and go; /dev/hwrng is read; memory is filled, for the balloon to take it away. Once all of them
- * have come round, a line says so.
+ * sent; in FOLDER files come and go; /dev/hwrng is read; memory is filled, for the balloon to take it away. Once all of
+ * them have come round, a line says so.
  */
 #include <arpa/inet.h>
 #include <errno.h>

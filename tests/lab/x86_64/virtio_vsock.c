@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The two ends of streams, for guest and host: serve what comes, or check what comes back. An address is "vsock:CID:PORT",
- * "unix:PATH", or "uds:PATH:PORT", where "CONNECT PORT" is said first.
+ * The two ends of streams, for guest and host: serve what comes, or check what comes back. An address is
+ * "vsock:CID:PORT", "unix:PATH", or "uds:PATH:PORT", where "CONNECT PORT" is said first.
  */
 #include <errno.h>
 #include <poll.h>
