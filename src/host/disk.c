@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * disk.c - opening a disk: that it is one, that it is raw, that nobody else writes it, what the host knows of its blocks;
- * and lanes.
+ * disk.c - opening a disk: that it is one, that it is raw, that nobody else writes it, what the host knows of its
+ * blocks; and lanes.
  */
 #include "host/disk.h"
 
@@ -72,11 +72,16 @@ static int cannot_open(const struct disk_config *c, int r, struct error *err)
 static int open_file(struct disk *disk, const struct disk_config *c, struct error *err)
 {
 	struct stat st;
-	int flags = (c->ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY;
+	int flags = (c->ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY, r;
 
 	/* Before it is opened: with a FIFO that would wait, and a tape would be rewound. */
-	if (stat(c->path, &st))
-		return usage(err, error_set(err, -errno, "disk '%s': %s", c->path, strerror(errno)));
+	if (stat(c->path, &st)) {
+		r = -errno;
+		error_set(err, r, "disk '%s': %s", c->path, strerror(-r));
+		if (strstr(c->path, "://"))
+			error_hint(err, "of what is elsewhere, disks by NBD are known: nbd://HOST[:PORT]/EXPORT");
+		return usage(err, r);
+	}
 	if (check_kind(&st, c->path, err))
 		return -EINVAL;
 	/* Of a block device this asks whether it is mounted. */
@@ -94,7 +99,8 @@ static int open_file(struct disk *disk, const struct disk_config *c, struct erro
 
 static int lock(const struct disk *disk, const char *path, struct error *err)
 {
-	int r = disk_lock(disk->fd, path, disk->ro, err);
+	bool told = false;
+	int r = disk_lock(disk->fd, path, disk->ro, &told, err);
 
 	return r ? usage(err, r) : 0;
 }

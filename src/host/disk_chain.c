@@ -2,8 +2,8 @@
 /*
  * disk_chain.c - what lies below a disk image; see disk_chain.h.
  *
- * Layouts: docs/interop/qcow2.txt and qed_spec.txt of QEMU's. QED and the first QCOW have no place for the name of a format;
- * QED can say "raw".
+ * Layouts: docs/interop/qcow2.txt and qed_spec.txt of QEMU's. QED and the first QCOW have no place for the name of a
+ * format; QED can say "raw".
  */
 #include "host/disk_chain.h"
 
@@ -123,8 +123,8 @@ static bool is_path(const char *name)
 }
 
 /*
- * The path below, from the folder of who names it on; of one with "file:" before it and of a file for data from the folder that we
- * are in, as their server does. False: it is too long.
+ * The path below, from the folder of who names it on; of one with "file:" before it and of a file for data from the
+ * folder that we are in, as their server does. False: it is too long.
  */
 static bool find_below(struct image *image, bool from_here)
 {
@@ -156,19 +156,19 @@ static int not_said(const struct image *image, struct error *err)
 	return -EINVAL;
 }
 
-static int check_lock(const struct image *image, struct error *err)
+static int check_lock(const struct image *image, bool *told, struct error *err)
 {
 	int fd = open(image->below, O_RDONLY | O_CLOEXEC | O_NOCTTY), r;
 
 	if (fd < 0)
 		return wrong(image, -errno, strerror(errno), err);
-	r = disk_lock(fd, image->below, true, err);
+	r = disk_lock(fd, image->below, true, told, err);
 	close(fd);
 	return r ? error_prefix(err, r, "named by '%.300s' as %s", image->path, image->as) : 0;
 }
 
 /* The file below is there, and is what is said of it. *st: its own. */
-static int check_below(const struct image *image, bool locks, struct stat *st, struct error *err)
+static int check_below(const struct image *image, bool *locks, struct stat *st, struct error *err)
 {
 	const struct disk_format *said = disk_format_named(image->name_format);
 	uint8_t head[DISK_FORMAT_HEAD];
@@ -187,11 +187,11 @@ static int check_below(const struct image *image, bool locks, struct stat *st, s
 		snprintf(why, sizeof(why), "it does not begin like the %s image that it is said to be", said->title);
 		return wrong(image, -EINVAL, why, err);
 	}
-	return locks ? check_lock(image, err) : 0;
+	return locks ? check_lock(image, locks, err) : 0;
 }
 
 /* The file that has the image's data, which is raw. */
-static int check_data(const struct image *image, bool locks, struct error *err)
+static int check_data(const struct image *image, bool *locks, struct error *err)
 {
 	struct image data = { .path = image->path, .as = "the file of its data" };
 	struct stat st;
@@ -210,7 +210,7 @@ static bool seen(const struct stat *all, unsigned n, const struct stat *st)
 	return false;
 }
 
-int disk_chain_check(const char *path, const struct disk_format *format, bool locks, struct error *err)
+int disk_chain_check(const char *path, const struct disk_format *format, bool *locks, struct error *err)
 {
 	struct image image = { .path = path, .format = format, .as = "what lies below it" };
 	struct stat all[DISK_CHAIN_MOST + 1];

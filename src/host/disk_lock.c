@@ -2,8 +2,8 @@
 /*
  * disk_lock.c - locks on disks; see disk_lock.h.
  *
- * Who has a lock of an open file description the kernel does not tell, since it is no process's: it is looked for among the
- * descriptors of all processes that we may look at, whose fdinfo tells of locks (proc(5)).
+ * Who has a lock of an open file description the kernel does not tell, since it is no process's: it is looked for among
+ * the descriptors of all processes that we may look at, whose fdinfo tells of locks (proc(5)).
  */
 #include "host/disk_lock.h"
 
@@ -78,7 +78,10 @@ static pid_t parent_of(pid_t pid)
 	return at && sscanf(at, ") %*c %d", &parent) == 1 ? parent : 0;
 }
 
-/* What program it runs: as the kernel keeps it, which cuts what is longer than 15 bytes; then the file's, if we may know. */
+/*
+ * What program it runs: as the kernel keeps it, which cuts what is longer than 15
+ * bytes; then the file's, if we may know.
+ */
 static void program_of(pid_t pid, char *comm, size_t size)
 {
 	char path[32], exe[256], *base;
@@ -210,7 +213,7 @@ static bool qemu_writes(int fd)
 	return fcntl(fd, F_OFD_GETLK, &byte) == 0 && byte.l_type != F_UNLCK && byte.l_len;
 }
 
-int disk_lock(int fd, const char *path, bool ro, struct error *err)
+int disk_lock(int fd, const char *path, bool ro, bool *told, struct error *err)
 {
 	struct flock whole = { .l_type = ro ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
 
@@ -224,6 +227,8 @@ int disk_lock(int fd, const char *path, bool ro, struct error *err)
 	}
 	if (errno == EAGAIN || errno == EACCES)
 		return in_use(fd, path, ro, err);
-	say(SAY_MS, "disk '%s': cannot be locked against another run: %s", path, strerror(errno));
+	if (!*told)
+		say(SAY_MS, "disk '%s': cannot be locked against another run: %s", path, strerror(errno));
+	*told = true;
 	return 0;
 }

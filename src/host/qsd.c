@@ -2,8 +2,8 @@
 /*
  * qsd.c - qemu-storage-daemon as our child; see qsd.h.
  *
- * Its words are lists of KEY=VALUE with commas between; a comma in a value is written twice. Nothing in them is left to be
- * guessed: neither the format nor where the bytes come from.
+ * Its words are lists of KEY=VALUE with commas between; a comma in a value is written twice. Nothing in them is left to
+ * be guessed: neither the format nor where the bytes come from.
  */
 #include "host/qsd.h"
 
@@ -107,8 +107,9 @@ static int start(struct qsd *qsd, int listener, struct error *err)
 }
 
 /* It locks the image itself, and says when it cannot, though not who has it. */
-static int check_free(const struct qsd_config *c, struct error *err)
+static int check_free(struct qsd *qsd, struct error *err)
 {
+	const struct qsd_config *c = &qsd->config;
 	int fd, r;
 
 	if (c->remote)
@@ -116,11 +117,11 @@ static int check_free(const struct qsd_config *c, struct error *err)
 	fd = open(c->path, (c->ro ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
 		return error_set(err, -errno, "disk '%s': %s", c->path, strerror(errno));
-	r = disk_lock(fd, c->path, c->ro, err);
+	r = disk_lock(fd, c->path, c->ro, &qsd->told, err);
 	close(fd);
 	if (r || !c->format)
 		return r;
-	r = disk_chain_check(c->path, c->format, true, err);
+	r = disk_chain_check(c->path, c->format, &qsd->told, err);
 	return r ? error_prefix(err, r, "disk") : 0;
 }
 
@@ -130,7 +131,7 @@ int qsd_connect(void *arg, struct error *err)
 	int listener, fd, r;
 
 	qsd_end(qsd);
-	r = check_free(&qsd->config, err);
+	r = check_free(qsd, err);
 	if (r)
 		return r;
 	fd = unix_pair(&listener);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * qsd.h - qemu-storage-daemon, the program that serves disks that are not raw files of this host, by vhost-user: started, and
- * ended. It locks the image itself, writes what a guest has written before it ends, and names what it does not like.
+ * qsd.h - qemu-storage-daemon, the program that serves disks that are not raw files of this host, by vhost-user:
+ * started, and ended. It locks the image itself, writes what a guest has written before it ends, and names what it does
+ * not like.
  */
 #ifndef TRAPLINE_HOST_QSD_H
 #define TRAPLINE_HOST_QSD_H
@@ -28,13 +29,15 @@ struct qsd_config {
 struct qsd {
 	struct qsd_config config;
 	struct child *child; /* NULL: it does not run */
+	bool told;           /* that its files cannot be locked */
 };
 
 /* The values of its --blockdev and --export, malloc'd. 0 or -ENOMEM. */
 int qsd_words(const struct qsd_config *config, char **blockdev, char **export) __attribute__((warn_unused_result));
 /*
- * For vhost_user_config.connect, with a struct qsd: starts it, after the end of one before, and returns a socket that is
- * connected to it; or -errno with a line. That the image is no good shows afterwards, by the end of that: see qsd_ended().
+ * For vhost_user_config.connect, with a struct qsd: starts it, after the end of one before, and returns a socket that
+ * is connected to it; or -errno with a line. That the image is no good shows afterwards, by the end of that: see
+ * qsd_ended().
  */
 int qsd_connect(void *qsd, struct error *err);
 /* After its connection was lost: how it ended, in `how`; false: it has not. */

@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_qsd.c - formats of disk images, URIs of NBD, and qemu-storage-daemon, the real one, with images of qemu-img's. */
+/*
+ * test_qsd.c - formats of disk images, URIs of NBD, and qemu-storage-daemon, the real one, with images of qemu-img's.
+ */
 #include "unit.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -166,7 +173,7 @@ static void what_lies_below_is_not_guessed(void **state)
 		int r;
 
 		assert_int_equal(shell(all[i].command), 0);
-		r = disk_chain_check(at(all[i].file), disk_format_named(all[i].format), false, &err);
+		r = disk_chain_check(at(all[i].file), disk_format_named(all[i].format), NULL, &err);
 		assert_int_equal(r, all[i].guessed ? -EINVAL : 0);
 		if (r)
 			assert_non_null(strstr(err.text, "does not say which format"));
@@ -205,7 +212,7 @@ static void chains_are_checked(void **state)
 		struct error err = { .status = 0 };
 
 		assert_int_equal(shell(all[i].command), 0);
-		assert_int_equal(disk_chain_check(at("top.qcow2"), disk_format_named("qcow2"), false, &err), all[i].r);
+		assert_int_equal(disk_chain_check(at("top.qcow2"), disk_format_named("qcow2"), NULL, &err), all[i].r);
 		if (!all[i].words)
 			continue;
 		if (!strstr(err.text, all[i].words) || !strstr(err.text, all[i].other))
@@ -237,10 +244,11 @@ static void names_from_here(void **state)
 	assert_int_equal(chdir(folder), 0);
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
 		struct error err = { .status = 0 };
+		bool told = false;
 		int r;
 
 		assert_int_equal(shell(all[i].command), 0);
-		r = disk_chain_check(at("h/file.qcow2"), disk_format_named("qcow2"), true, &err);
+		r = disk_chain_check(at("h/file.qcow2"), disk_format_named("qcow2"), &told, &err);
 		if (r != all[i].r || (r && !strstr(err.text, all[i].words)))
 			fail_msg("%s: %d: %s", all[i].command, r, err.text);
 	}
@@ -253,6 +261,7 @@ static void a_chain_that_is_written(void **state)
 {
 	struct flock whole = { .l_type = F_WRLCK };
 	struct error err = { .status = 0 };
+	bool told = false;
 	int fd;
 
 	if (!has_tools())
@@ -261,12 +270,12 @@ static void a_chain_that_is_written(void **state)
 		shell("qemu-img create -q -f raw w.img 8M && qemu-img create -q -f qcow2 -F raw -b w.img w.qcow2"), 0);
 	fd = open(at("w.img"), O_RDWR);
 	assert_int_equal(fcntl(fd, F_OFD_SETLK, &whole), 0);
-	assert_int_equal(disk_chain_check(at("w.qcow2"), disk_format_named("qcow2"), false, &err), 0);
-	assert_int_equal(disk_chain_check(at("w.qcow2"), disk_format_named("qcow2"), true, &err), -EBUSY);
+	assert_int_equal(disk_chain_check(at("w.qcow2"), disk_format_named("qcow2"), NULL, &err), 0);
+	assert_int_equal(disk_chain_check(at("w.qcow2"), disk_format_named("qcow2"), &told, &err), -EBUSY);
 	assert_non_null(strstr(err.text, "w.qcow2'"));
 	assert_non_null(strstr(err.text, "w.img"));
 	close(fd);
-	assert_int_equal(disk_chain_check(at("w.qcow2"), disk_format_named("qcow2"), true, &err), 0);
+	assert_int_equal(disk_chain_check(at("w.qcow2"), disk_format_named("qcow2"), &told, &err), 0);
 }
 
 /* ---- URIs ---- */
@@ -356,7 +365,9 @@ static int open_disk(struct qsd *qsd, struct vhost **b, struct error *err)
 	return vhost_user_open(&config, b, err);
 }
 
-/* Every format, and by NBD: each says how large it is, has the queues that it was asked for, and goes without a trace. */
+/*
+ * Every format, and by NBD: each says how large it is, has the queues that it was asked for, and goes without a trace.
+ */
 static void it_serves_what_there_is(void **state)
 {
 	static const struct nbd nbd = { .local = true, .host = "nbd.socket", .export = "disk" };
@@ -441,6 +452,7 @@ static void one_that_writes_what_lies_below(void **state)
 {
 	struct qsd qsd = { .config = { .queues = 1 } };
 	struct error err = { .status = 0 };
+	bool told = false;
 	struct vhost *b;
 	char path[256];
 	int fd, again;
@@ -454,25 +466,99 @@ static void one_that_writes_what_lies_below(void **state)
 	/* Others who read it do no harm. */
 	fd = open(at("q.img"), O_RDONLY);
 	again = open(at("q.img"), O_RDONLY);
-	assert_int_equal(disk_lock(fd, "q.img", true, &err), 0);
-	assert_int_equal(disk_lock(again, "q.img", true, &err), 0);
-	assert_int_equal(disk_chain_check(at("q.qcow2"), disk_format_named("qcow2"), true, &err), 0);
+	assert_int_equal(disk_lock(fd, "q.img", true, &told, &err), 0);
+	assert_int_equal(disk_lock(again, "q.img", true, &told, &err), 0);
+	assert_int_equal(disk_chain_check(at("q.qcow2"), disk_format_named("qcow2"), &told, &err), 0);
 	close(fd);
 	close(again);
 	qsd.config.ro = true;
 	if (open_disk(&qsd, &b, &err))
 		fail_msg("%s", err.text);
-	assert_int_equal(disk_chain_check(at("q.qcow2"), disk_format_named("qcow2"), true, &err), 0);
+	assert_int_equal(disk_chain_check(at("q.qcow2"), disk_format_named("qcow2"), &told, &err), 0);
 	vhost_close(b);
 	qsd_end(&qsd);
 	qsd.config.ro = false;
 	if (open_disk(&qsd, &b, &err))
 		fail_msg("%s", err.text);
-	assert_int_equal(disk_chain_check(at("q.qcow2"), disk_format_named("qcow2"), true, &err), -EBUSY);
+	assert_int_equal(disk_chain_check(at("q.qcow2"), disk_format_named("qcow2"), &told, &err), -EBUSY);
 	if (!strstr(err.text, "q.img': in use by this guest already"))
 		fail_msg("%s", err.text);
 	vhost_close(b);
 	qsd_end(&qsd);
+}
+
+#define OF(field) ((unsigned)offsetof(struct seccomp_data, field))
+
+/*
+ * From here on, and for who is started, no file system has locks of open file
+ * descriptions. False: that cannot be had here.
+ */
+static bool without_locks(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, OF(nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, OF(args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_OFD_SETLK, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOLCK),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog filter = { .len = sizeof(code) / sizeof(code[0]), .filter = code };
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+/* In a process of its own: lives of a device whose disk, and what lies below it, cannot be locked. */
+static __attribute__((noreturn)) void live_without_locks(int words)
+{
+	struct qsd qsd = { .config = { .path = at("n.qcow2"), .format = disk_format_named("qcow2"), .queues = 1 } };
+	struct error err = { .status = 0 };
+
+	if (dup2(words, STDERR_FILENO) < 0 || !without_locks())
+		_exit(77);
+	for (unsigned life = 0; life < 3; life++) {
+		int fd = qsd_connect(&qsd, &err);
+
+		if (fd < 0)
+			_exit(1);
+		close(fd);
+		qsd_kill(&qsd);
+	}
+	qsd_end(&qsd);
+	_exit(0);
+}
+
+static void that_there_are_no_locks_is_said_once(void **state)
+{
+	static const char line[] = "cannot be locked against another run: No locks available";
+	char text[4096] = "", *first;
+	int words[2], status;
+	ssize_t n;
+	pid_t pid;
+
+	if (!has_tools())
+		skip();
+	assert_int_equal(
+		shell("qemu-img create -q -f raw n.img 8M && qemu-img create -q -f qcow2 -F raw -b n.img n.qcow2"), 0);
+	assert_int_equal(pipe2(words, O_CLOEXEC), 0);
+	pid = fork();
+	if (pid == 0)
+		live_without_locks(words[1]);
+	close(words[1]);
+	for (size_t len = 0; len < sizeof(text) - 1; len += (size_t)n) {
+		n = read(words[0], text + len, sizeof(text) - 1 - len);
+		if (n <= 0)
+			break;
+	}
+	close(words[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip();
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	first = strstr(text, line);
+	assert_non_null(first);
+	assert_null(strstr(first + 1, line));
 }
 
 static void images_that_it_cannot_serve(void **state)
@@ -532,6 +618,7 @@ int main(void)
 		cmocka_unit_test(it_serves_what_there_is),
 		cmocka_unit_test(one_that_does_not_answer_is_killed),
 		cmocka_unit_test(one_that_writes_what_lies_below),
+		cmocka_unit_test(that_there_are_no_locks_is_said_once),
 		cmocka_unit_test(images_that_it_cannot_serve),
 	};
 
