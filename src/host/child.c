@@ -2,11 +2,12 @@
 /*
  * child.c - programs that work for us; see child.h.
  *
- * A child is born by vfork(): fork() would copy the page tables of the guest's memory, and write-protect it. posix_spawn()
- * does the same, but knows no PR_SET_PDEATHSIG. From there on it is known by a pidfd, which is no other process's ever.
+ * A child is born by vfork(): fork() would copy the page tables of the guest's memory, and write-protect it.
+ * posix_spawn() does the same, but knows no PR_SET_PDEATHSIG. From there on it is known by a pidfd, which is no other
+ * process's ever.
  *
- * Standard error is a pipe that never blocks the child. It is read when it is waited for or watched, and its end is kept; once
- * it is full what comes is lost.
+ * Standard error is a pipe that never blocks the child. It is read when it is waited for or watched, and its end is
+ * kept; once it is full what comes is lost.
  */
 #include "host/child.h"
 
@@ -23,6 +24,9 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "core/leave.h"
+#include "core/status.h"
 
 #define WORDS    1024 /* of what it said, at the end */
 #define LINE     160  /* of that in a message */
@@ -68,7 +72,9 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Gives everything its number. Each is first put beyond the numbers that are given, so that none is in another's place. */
+/*
+ * Gives everything its number. Each is first put beyond the numbers that are given, so that none is in another's place.
+ */
 static bool place(const struct birth *b)
 {
 	const int end = CHILD_FIRST_FD + (int)b->config->nr_fds;
@@ -301,18 +307,25 @@ bool child_ended(struct child *child, unsigned ms, char how[CHILD_HOW])
 
 int child_await(struct child *child, int fd, unsigned ms, struct error *err)
 {
-	struct pollfd pfd[] = { { .fd = fd, .events = POLLIN }, { .fd = child->pidfd, .events = POLLIN } };
+	struct pollfd pfd[] = { { .fd = fd, .events = POLLIN }, { .fd = child->pidfd, .events = POLLIN },
+		{ .fd = leave_fd(), .events = POLLIN } };
 	char line[LINE], how[CHILD_HOW];
 	int r;
 
 	do {
-		r = poll(pfd, 2, (int)ms);
+		r = poll(pfd, 3, (int)ms);
 	} while (r < 0 && errno == EINTR);
+	if (pfd[2].fd >= 0)
+		close(pfd[2].fd);
 	if (pfd[0].revents & POLLIN) {
 		/* What it said until then is no reason for what comes. */
 		(void)listen_to(child);
 		child->len = 0;
 		return 0;
+	}
+	if (pfd[2].revents) {
+		err->status = STATUS_QUIT;
+		return error_set(err, -EINTR, "%s: a signal ended the wait until it is ready", child->name);
 	}
 	if (r == 0)
 		return error_set(err, -ETIMEDOUT, "%s was not ready within %u s", child->name, ms / 1000);

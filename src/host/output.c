@@ -10,9 +10,12 @@
 
 int output_open(struct output *output, const char *path, int flags, const char *what, struct error *err)
 {
+	const bool blocks = !(flags & O_NONBLOCK);
 	struct stat st;
+	int r;
 
-	flags |= O_WRONLY | O_NOCTTY | O_CLOEXEC;
+	/* To open a pipe that nobody reads would wait for who does. */
+	flags |= O_WRONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK;
 	*output = (struct output){ .path = path };
 	output->fd = open(path, flags | O_CREAT | O_EXCL, 0666);
 	output->made = output->fd >= 0 && fstat(output->fd, &st) == 0;
@@ -20,14 +23,19 @@ int output_open(struct output *output, const char *path, int flags, const char *
 		output->dev = st.st_dev;
 		output->ino = st.st_ino;
 	} else if (output->fd < 0 && errno == EEXIST) {
-		/* O_CREAT is for a link to where nothing is: what it makes cannot be told from what was there, and stays. */
+		/*
+		 * O_CREAT is for a link to where nothing is: what it makes cannot
+		 * be told from what was there, and stays.
+		 */
 		output->fd = open(path, flags | O_CREAT, 0666);
 	}
-	if (output->fd >= 0)
+	if (output->fd >= 0 && (!blocks || fcntl(output->fd, F_SETFL, 0) == 0))
 		return 0;
-	error_set(err, -errno, "%s: cannot write '%s': %s", what, path,
-		errno == ENXIO ? "nobody reads this pipe" : strerror(errno));
-	return error_of_option(err, -errno);
+	r = -errno;
+	error_set(err, r, "%s: cannot write '%s': %s", what, path,
+		r == -ENXIO && stat(path, &st) == 0 && S_ISFIFO(st.st_mode) ? "nobody reads this pipe" : strerror(-r));
+	output_close(output);
+	return error_of_option(err, r);
 }
 
 void output_begin(struct output *output)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * passt.c - networking without privileges: passt, a program of its own, makes sockets of the host's out of what the guest
- * sends, and answers its DHCP, ARP, NDP and DNS. It is our child, speaks frames over a socket pair (netsock.c), and ends when
- * its end of that is closed. That it is ready is told by its PID file, which is a pipe of ours.
+ * passt.c - networking without privileges: passt, a program of its own, makes sockets of the host's out of what the
+ * guest sends, and answers its DHCP, ARP, NDP and DNS. It is our child, speaks frames over a socket pair (netsock.c),
+ * and ends when its end of that is closed. That it is ready is told by its PID file, which is a pipe of ours.
  */
 #include "host/net.h"
 
@@ -108,8 +108,8 @@ static int channels_open(struct channels *c)
 }
 
 /*
- * What it announces by DHCP and router advertisement, which not every guest heeds; so the device tells it too. With frames of
- * 1,500 bytes passt fills its socket to us at once, drops the rest, and sends all of the window again.
+ * What it announces by DHCP and router advertisement, which not every guest heeds; so the device tells it too. With
+ * frames of 1,500 bytes passt fills its socket to us at once, drops the rest, and sends all of the window again.
  */
 static unsigned mtu_of(const struct net_config *config)
 {
@@ -161,6 +161,9 @@ static int passt_start(struct passt *passt, const struct net_config *config, str
 	/* Its words where the host has no route to anywhere. */
 	if (r && strstr(err->text, "interface not usable"))
 		error_hint(err, "the host needs a network to give the guest one; -n none does without");
+	/* It has nothing yet to bring to an end. */
+	if (r == -EINTR)
+		child_kill(passt->child);
 	if (r)
 		return r;
 	r = netsock_wrap(c->socket[0], PROGRAM, &passt->stream);

@@ -2,13 +2,12 @@
 /*
  * vhost_user.c - a program's life as the server of a device's queues; see vhost_user.h.
  *
- * What the owner wants (features, memory, rings) is kept, so a new connection is brought to where the last one was by the
- * steps by which the first one came there (vhost_user_peer.c). A step that fails drops the connection.
+ * What the owner wants (features, memory, rings) is kept, so a new connection is brought to where the last one was by
+ * the steps by which the first one came there (vhost_user_peer.c). A step that fails drops the connection.
  */
 #include "host/vhost_user.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/leave.h"
 #include "core/say.h"
 #include "core/status.h"
 #include "host/unix.h"
@@ -77,6 +77,8 @@ static const char *reason(int r)
 		return "it refuses what it is told";
 	case -ECONNRESET:
 		return "it is gone";
+	case -EINTR:
+		return "a signal ended the wait for its answer";
 	default:
 		return strerror(-r);
 	}
@@ -196,8 +198,8 @@ static int dial(struct vhost_user *u, unsigned limit_ms, struct error *err)
 }
 
 /*
- * It may keep its owner waiting, but not again and again: a guest that is reset, and a machine that ends, wait for the owner.
- * All that it takes in a go is at most limit_ms.
+ * It may keep its owner waiting, but not again and again: a guest that is reset, and a machine that ends, wait for the
+ * owner. All that it takes in a go is at most limit_ms.
  */
 static void begin(struct vhost_user *u)
 {
@@ -254,9 +256,9 @@ static void space_changed(void *arg)
 }
 
 /*
- * A relay's thread that is woken for each of many requests had better not take the processor from the program that works on
- * the others; where there is one at a time it had better. So its owner is told which it is, once the one is seen MANY_TURNS
- * more often than the other.
+ * A relay's thread that is woken for each of many requests had better not take the processor from the program that
+ * works on the others; where there is one at a time it had better. So its owner is told which it is, once the one is
+ * seen MANY_TURNS more often than the other.
  */
 static void weigh(struct vhost_user *u, const struct vhost_relay *relay)
 {
@@ -442,7 +444,9 @@ static int user_start(struct vhost *b, uint64_t features, const struct vhost_ran
 	u->started = true;
 	u->again = false;
 	if (!connected(u) && b->resting && !u->config.reconnect) {
-		/* What the driver wrote and did not flush has gone with it: this life cannot go on as if nothing were. */
+		/*
+		 * What the driver wrote and did not flush has gone with it: this life cannot go on as if nothing were.
+		 */
 		r = -ECONNRESET;
 	} else if (connected(u)) {
 		begin(u);
@@ -631,16 +635,6 @@ static const struct vhost_ops config_ops = { COMMON, .config_read = user_config_
 
 /* ---- the first connection ---- */
 
-/* The user wants to leave. The signals are blocked, and their owner takes them when we return. */
-static bool interrupted(void)
-{
-	sigset_t pending;
-
-	return sigpending(&pending) == 0 &&
-	       (sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1 ||
-		       sigismember(&pending, SIGHUP) == 1);
-}
-
 static const char *why_not(int r)
 {
 	switch (r) {
@@ -667,13 +661,13 @@ static int knock(struct vhost_user *u, struct error *err)
 		r = dial(u, START_MS, err);
 		if ((r != -ENOENT && r != -ECONNREFUSED && r != -EAGAIN) || u->config.connect)
 			break;
-		if (ms >= u->config.wait * 1000UL || interrupted())
+		if (ms >= u->config.wait * 1000UL || leave_pending())
 			break;
 		if (ms == SAY_AT)
 			say(SAY_MS, "%s: nobody listens there yet; waiting for %u s", u->b.name, u->config.wait);
 		nanosleep(&pause, NULL);
 	}
-	if (r && !u->config.connect && interrupted()) {
+	if (r && !u->config.connect && leave_pending()) {
 		err->status = STATUS_QUIT;
 		return error_set(err, r, "%s: a signal ended the wait for who listens there", u->b.name);
 	}
@@ -701,13 +695,19 @@ static int find_space(struct vhost_user *u)
 
 static int meet(struct vhost_user *u, struct error *err)
 {
-	int r = knock(u, err);
+	int r = knock(u, err), leave;
 
 	if (r)
 		return r;
+	u->conn.leave = leave = leave_fd();
 	r = vu_greet(u);
 	if (r == 0)
 		r = find_space(u);
+	u->conn.leave = -1;
+	if (leave >= 0)
+		close(leave);
+	if (r == -EINTR)
+		err->status = STATUS_QUIT;
 	if (r)
 		return error_set(err, r, "%s: %s", u->b.name, reason(r));
 	u->least_queues = u->queues;

@@ -17,7 +17,7 @@
 
 void vu_init(struct vu_conn *c, int fd, unsigned limit_ms)
 {
-	*c = (struct vu_conn){ .fd = fd, .channel = -1, .limit_ms = limit_ms };
+	*c = (struct vu_conn){ .fd = fd, .channel = -1, .leave = -1, .limit_ms = limit_ms };
 }
 
 static void close_fd(int *fd)
@@ -53,17 +53,20 @@ int64_t vu_until(const struct vu_conn *c)
 static int wait_for(struct vu_conn *c, short events, int64_t end)
 {
 	for (;;) {
-		struct pollfd fds[] = { { .fd = c->fd, .events = events }, { .fd = c->channel, .events = POLLIN } };
+		struct pollfd fds[] = { { .fd = c->fd, .events = events }, { .fd = c->channel, .events = POLLIN },
+			{ .fd = c->leave, .events = POLLIN } };
 		int64_t left = end - vu_now_ms();
 		int r;
 
 		if (left <= 0)
 			return -ETIMEDOUT;
-		r = poll(fds, 2, (int)left);
+		r = poll(fds, 3, (int)left);
 		if (r < 0 && errno != EINTR)
 			return -errno;
 		if (r <= 0)
 			continue;
+		if (fds[2].revents)
+			return -EINTR;
 		if (fds[1].revents) {
 			r = vu_serve_channel(c);
 			if (r)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vhost_user_wire.h - messages of the vhost-user protocol (the vhost-user document), as its front end sends and gets them.
+ * vhost_user_wire.h - messages of the vhost-user protocol (the vhost-user document), as its front end sends and gets
+ * them.
  *
  * The other side is another program, which may be wrong, slow or malicious. So nothing here waits longer than the
  * connection's limit; of what comes, header, length and descriptors are checked before anything is looked at; and
  * descriptors that nobody asked for are closed. After a call that failed nothing on the connection can be relied on:
  * its owner closes it.
  *
- * Besides the front end's requests and the replies to them there is a channel for the back end's own requests. It is served
- * while a reply is waited for as well, since the back end may want an answer there before it gives one here.
+ * Besides the front end's requests and the replies to them there is a channel for the back end's own requests. It is
+ * served while a reply is waited for as well, since the back end may want an answer there before it gives one here.
  */
 #ifndef TRAPLINE_HOST_VHOST_USER_WIRE_H
 #define TRAPLINE_HOST_VHOST_USER_WIRE_H
@@ -112,6 +113,7 @@ struct vu_conn {
 	int channel;       /* our end of the back end's, non-blocking; -1: there is none */
 	unsigned limit_ms; /* how long a message may take to be sent, and how long a reply to come */
 	int64_t end_ms; /* when, on vu_now_ms()'s clock, all that goes on has to be over; 0: there is no such limit */
+	int leave;      /* readable once the user wants to leave (core/leave.h), which ends each wait; -1: none */
 	bool ack;       /* REPLY_ACK: whatever is set is answered */
 	/* A request of the back end's: 0 or -errno, as it is answered. Called from within any of the calls below. */
 	int (*asked)(void *arg, uint32_t request);
@@ -132,8 +134,8 @@ void vu_init(struct vu_conn *c, int fd, unsigned limit_ms);
 void vu_close(struct vu_conn *c); /* fine on one that is closed */
 
 /*
- * Each 0 or -errno: -ETIMEDOUT the limit is over, -EPROTO the back end does not keep to the protocol, -EREMOTEIO it says
- * that it has failed, -ECONNRESET it is gone.
+ * Each 0 or -errno: -ETIMEDOUT the limit is over, -EPROTO the back end does not keep to the protocol, -EREMOTEIO it
+ * says that it has failed, -ECONNRESET it is gone, -EINTR the user wants to leave.
  */
 
 /* A request with `size` bytes of payload and `n` descriptors, VU_REGIONS at most; with ack its answer is waited for. */
@@ -146,8 +148,8 @@ int vu_set_ring(struct vu_conn *c, enum vu_request request, unsigned index, uint
 int vu_set_ring_fd(struct vu_conn *c, enum vu_request request, unsigned index, int fd)
 	__attribute__((warn_unused_result));
 /*
- * A request that has a reply by itself: sends `size` bytes, and *got bytes come back in their place, at most `room`. `fd`:
- * the reply's descriptor, the caller's, -1 without one; NULL: there is none to come.
+ * A request that has a reply by itself: sends `size` bytes, and *got bytes come back in their place, at most `room`.
+ * `fd`: the reply's descriptor, the caller's, -1 without one; NULL: there is none to come.
  */
 int vu_get(struct vu_conn *c, enum vu_request request, void *payload, uint32_t size, uint32_t room, uint32_t *got,
 	int *fd) __attribute__((warn_unused_result));

@@ -22,13 +22,13 @@ static int open_output(struct machine *m, const char *where, struct error *err)
 
 	if (!file && strcmp(where, "stderr") != 0) {
 		err->status = STATUS_USAGE;
-		return error_set(err, -EINVAL, "--debugcon %s: 'stderr' or 'file:PATH'", where);
+		return error_set(err, -EINVAL, "--debugcon: '%.200s' is neither stderr nor file:PATH", where);
 	}
 	m->debugcon_file.fd = -1;
 	if (m->config.dry_run)
 		return 0;
 	if (file)
-		return output_open(&m->debugcon_file, where + n, 0, "--debugcon", err);
+		return output_open(&m->debugcon_file, where + n, O_NONBLOCK, "--debugcon", err);
 	m->debugcon_file.fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
 	return m->debugcon_file.fd < 0 ? error_set(err, -errno, "--debugcon %s: %s", where, strerror(errno)) : 0;
 }

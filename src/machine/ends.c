@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/leave.h"
 #include "core/say.h"
 #include "machine/consoles.h"
 #include "machine/machine.h"
@@ -34,29 +35,15 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
 }
 
-void ends_signals(sigset_t *set)
-{
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-
-	sigemptyset(set);
-	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		struct sigaction act;
-
-		if (sigaction(signals[i], NULL, &act) == 0 && act.sa_handler != SIG_IGN)
-			sigaddset(set, signals[i]);
-	}
-}
-
 bool ends_signalled(struct error *err)
 {
 	static const struct timespec at_once = { 0 };
 	sigset_t set;
 	int sig;
 
-	/* The common case asks once. What is pending is blocked, and not ignored, by host_up(). */
-	if (sigpending(&set) || sigisemptyset(&set))
+	if (!leave_pending())
 		return false;
-	ends_signals(&set);
+	leave_signals(&set);
 	sig = sigtimedwait(&set, NULL, &at_once);
 	if (sig <= 0)
 		return false;
@@ -128,7 +115,7 @@ int ends_up(struct machine *m, struct error *err)
 	sigset_t set;
 	int r;
 
-	ends_signals(&set);
+	leave_signals(&set);
 	r = watch_up(m, &ends->signals, signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), signalled, FOR, err);
 	if (r == 0)
 		r = watch_up(m, &ends->shutdown, timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK),

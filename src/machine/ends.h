@@ -3,7 +3,6 @@
 #ifndef TRAPLINE_MACHINE_ENDS_H
 #define TRAPLINE_MACHINE_ENDS_H
 
-#include <signal.h>
 #include <stdbool.h>
 
 #include "core/error.h"
@@ -21,9 +20,9 @@ struct ends {
 	uint64_t asked_at;          /* CLOCK_MONOTONIC, ns */
 };
 
-/* The signals that end a guest in order; not one that whoever started us has ignored, as nohup does. */
-void ends_signals(sigset_t *set);
-/* Whether one of them, blocked, is waiting: start-up ends, with a line in `err`. */
+/*
+ * Whether a signal that ends a guest in order (core/leave.h), blocked, is waiting: start-up ends, with a line in `err`.
+ */
 bool ends_signalled(struct error *err);
 
 /* 0 or -errno; nothing is left on failure. */

@@ -11,15 +11,20 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/leave.h"
 #include "core/say.h"
 #include "core/thread.h"
+#include "host/output.h"
 #include "machine/consoles.h"
 #include "machine/debugcon.h"
 
@@ -75,7 +80,7 @@ static int host_up(struct machine *m, struct error *err)
 	m->old_sigxfsz = signal(SIGXFSZ, SIG_IGN);
 	/* No SA_RESTART: the signal's whole purpose is to make KVM_RUN return. */
 	sigaction(KICK_SIGNAL, &kick, NULL);
-	ends_signals(&block);
+	leave_signals(&block);
 	terminal_signals(&block);
 	pthread_sigmask(SIG_BLOCK, &block, &m->old_signals);
 	return 0;
@@ -89,7 +94,7 @@ static void host_down(struct machine *m)
 	if (m->config.dry_run)
 		return;
 	/* One more of those asked for an end too, and this is it: it must not kill us over the status. */
-	ends_signals(&set);
+	leave_signals(&set);
 	while (sigtimedwait(&set, NULL, &at_once) > 0)
 		;
 	pthread_sigmask(SIG_SETMASK, &m->old_signals, NULL);
@@ -268,25 +273,61 @@ static int load_guest(struct machine *m, struct error *err)
 	return r;
 }
 
-static int write_file(const char *path, const void *bytes, size_t size)
+static int cannot_write(const char *path, struct error *err)
 {
-	FILE *file = fopen(path, "we");
-	int r;
+	return error_set(err, -errno, "--dump-dtb: cannot write '%s': %s", path, strerror(errno));
+}
 
-	if (!file)
-		return -errno;
-	errno = 0;
-	r = fwrite(bytes, 1, size, file) == size ? 0 : -errno;
-	if (fclose(file) && r == 0)
-		r = -errno;
-	if (r)
-		unlink(path);
+/* A pipe is full until somebody has read some of it, or the user leaves. */
+static int await_reader(int fd, const char *path, struct error *err)
+{
+	struct pollfd fds[] = { { .fd = fd, .events = POLLOUT }, { .fd = leave_fd(), .events = POLLIN } };
+	int r = 0;
+
+	while (poll(fds, 2, -1) < 0 && errno == EINTR)
+		continue;
+	if (fds[1].revents) {
+		err->status = STATUS_QUIT;
+		r = error_set(err, -EINTR, "--dump-dtb: a signal ended the wait for who reads '%s'", path);
+	}
+	if (fds[1].fd >= 0)
+		close(fds[1].fd);
+	return r;
+}
+
+/*
+ * What is there is written over, and stays whatever comes; a file that is made is
+ * there with all of the tree or not at all.
+ */
+static int write_tree(const char *path, const uint8_t *bytes, size_t size, struct error *err)
+{
+	struct output out;
+	size_t done = 0;
+	struct stat st;
+	int r = output_open(&out, path, O_NONBLOCK, "--dump-dtb", err);
+
+	while (r == 0 && done < size) {
+		ssize_t n = write(out.fd, bytes + done, size - done);
+
+		if (n < 0 && errno == EAGAIN)
+			r = await_reader(out.fd, path, err);
+		else if (n < 0 && errno != EINTR)
+			r = cannot_write(path, err);
+		done += n > 0 ? (size_t)n : 0;
+	}
+	/* Of what is no file there is nothing to cut; a file's last errors would come when it is closed. */
+	if (r == 0 && fstat(out.fd, &st) == 0 && S_ISREG(st.st_mode) &&
+		(ftruncate(out.fd, (off_t)size) || fsync(out.fd)))
+		r = cannot_write(path, err);
+	out.made = out.made && r;
+	output_close(&out);
+	if (r && !err->status)
+		err->status = STATUS_HOST;
 	return r;
 }
 
 static int dump_tree(struct machine *m, struct error *err)
 {
-	const char *path = m->config.dump_dtb;
 	void *bytes = NULL;
 	size_t size = 0;
 	int r;
@@ -296,13 +337,8 @@ static int dump_tree(struct machine *m, struct error *err)
 		return error_set(err, -EINVAL, "--dump-dtb: a guest of %s has no device tree", m->config.arch->name);
 	}
 	r = m->config.arch->tree(m->board, &bytes, &size, err);
-	if (r == 0) {
-		r = write_file(path, bytes, size);
-		if (r) {
-			err->status = STATUS_USAGE;
-			error_set(err, r, "--dump-dtb '%s': %s", path, strerror(-r));
-		}
-	}
+	if (r == 0)
+		r = write_tree(m->config.dump_dtb, bytes, size, err);
 	free(bytes);
 	return r;
 }

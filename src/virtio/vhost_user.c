@@ -2,10 +2,10 @@
 /*
  * vhost_user.c - devices of any type that another program serves; see vhost_user.h.
  *
- * What a type is matters little here: how many queues it has, how long its config space is, and what of it such a program does
- * not do. A file system is a little more: its tag is ours to tell, and when its program has died what the guest asks for is
- * answered with an error, since a file system that answers nothing leaves processes that cannot even be killed. So it is with
- * a disk whose program we started: by the guest's own rules it is a disk that fails.
+ * What a type is matters little here: how many queues it has, how long its config space is, and what of it such a
+ * program does not do. A file system is a little more: its tag is ours to tell, and when its program has died what the
+ * guest asks for is answered with an error, since a file system that answers nothing leaves processes that cannot even
+ * be killed. So it is with a disk whose program we started: by the guest's own rules it is a disk that fails.
  */
 #include "virtio/vhost_user.h"
 
@@ -302,14 +302,16 @@ static int make(struct virtio_user *u, struct vm *vm, const char *name, struct v
 	return r;
 }
 
-/* What it said when it did not start says more than that it is gone. One that goes on has nothing to bring to an end. */
+/*
+ * What it said when it did not start says more than that it is gone. One that goes on has nothing to bring to an end.
+ */
 static int blame(struct virtio_user *u, int r, struct error *err)
 {
 	char how[CHILD_HOW];
 
 	if (!u->program)
 		return r;
-	if (!u->program->ended(u->state, how)) {
+	if (r == -EINTR || !u->program->ended(u->state, how)) {
 		u->program->kill(u->state);
 	} else {
 		error_set(err, r, "%s %s", u->program->name, how);

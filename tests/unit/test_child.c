@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_child.c - programs that work for us: what they get, how they are missed, how they end; with the shell for one. */
+/*
+ * test_child.c - programs that work for us: what they get, how they are missed, how they end; with the shell for one.
+ */
 #include "unit.h"
 
 #include <errno.h>
@@ -13,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/leave.h"
+#include "core/status.h"
 #include "host/child.h"
 
 #define SOON_MS 30000 /* on a busy machine, too */
@@ -227,6 +231,36 @@ static void ready_or_not(void **state)
 	finish(&m, SIGTERM);
 }
 
+/*
+ * A signal that is blocked, as in set-up, ends the wait and stays for who takes it; what is said already comes first.
+ */
+static void the_user_wants_to_leave(void **state)
+{
+	static const struct timespec at_once = { 0 };
+	sigset_t ours, old;
+	struct made m;
+
+	/* nohup ignores it. */
+	signal(SIGHUP, SIG_DFL);
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGHUP);
+	assert_int_equal(pthread_sigmask(SIG_BLOCK, &ours, &old), 0);
+	assert_false(leave_pending());
+	assert_int_equal(start(&m, "echo . >&3; exec sleep 1000"), 0);
+	assert_int_equal(child_await(m.child, m.pipe[0], SOON_MS, &m.err), 0);
+	assert_int_equal(kill(getpid(), SIGHUP), 0);
+	assert_true(leave_pending());
+	assert_int_equal(child_await(m.child, m.pipe[0], SOON_MS, &m.err), 0);
+	finish(&m, SIGTERM);
+	assert_int_equal(start(&m, "exec sleep 1000"), 0);
+	assert_int_equal(child_await(m.child, m.pipe[0], SOON_MS, &m.err), -EINTR);
+	assert_int_equal(m.err.status, STATUS_QUIT);
+	assert_string_equal(m.err.text, "helper: a signal ended the wait until it is ready");
+	finish(&m, SIGTERM);
+	assert_int_equal(sigtimedwait(&ours, NULL, &at_once), SIGHUP);
+	assert_int_equal(pthread_sigmask(SIG_SETMASK, &old, NULL), 0);
+}
+
 struct watched {
 	struct loop loop;
 	unsigned times;
@@ -342,6 +376,7 @@ int main(void)
 		cmocka_unit_test(one_that_is_not_there),
 		cmocka_unit_test(one_for_which_there_are_no_descriptors),
 		cmocka_unit_test(ready_or_not),
+		cmocka_unit_test(the_user_wants_to_leave),
 		cmocka_unit_test(its_end_in_mid_run_is_told),
 		cmocka_unit_test(one_that_is_told_to_end_is_not_gone),
 		cmocka_unit_test(one_that_does_not_end_is_killed),

@@ -228,6 +228,37 @@ static bool called(const struct owner *o)
 	return read(o->ring.call, &n, sizeof(n)) == sizeof(n);
 }
 
+/* The program runs, and the device is ready. */
+static struct owner *owner_of(struct program *p, bool reconnect)
+{
+	struct owner *o;
+
+	program_start(p);
+	o = owner_new(p, reconnect);
+	assert_int_equal(owner_start(o, 0), 0);
+	return o;
+}
+
+/* Another life of the device. */
+static void owner_restart(struct owner *o)
+{
+	o->next = o->got = 0;
+	assert_int_equal(owner_start(o, 0), 0);
+}
+
+static void owner_end(struct owner *o, struct program *p)
+{
+	owner_stop(o);
+	owner_free(o);
+	program_kill(p);
+}
+
+static void serve_one(struct owner *o)
+{
+	assert_true(ask(o, false));
+	UNTIL(o, all_answered(o));
+}
+
 /* ---- a good program ---- */
 
 static void a_ring_is_served(void **state)
@@ -290,9 +321,7 @@ static void the_config_space_is_its_own(void **state)
 	UNTIL(o, o->changed == 1);
 	assert_int_equal(o->b->ops->config_read(o->b, 0, 4, bytes), 0);
 	assert_memory_equal(bytes, "news", 4);
-	owner_stop(o);
-	owner_free(o);
-	program_kill(&p);
+	owner_end(o, &p);
 }
 
 /* Of a device of a kind that nobody here knows. */
@@ -357,11 +386,8 @@ static void its_end_is_told_and_a_new_life_finds_the_next(void **state)
 	struct vhost_ring at;
 
 	program_init(&p, "ends");
-	program_start(&p);
-	o = owner_new(&p, false);
-	assert_int_equal(owner_start(o, 0), 0);
-	assert_true(ask(o, false));
-	UNTIL(o, all_answered(o));
+	o = owner_of(&p, false);
+	serve_one(o);
 	program_kill(&p);
 	UNTIL(o, o->gone == 1);
 	at = o->ring;
@@ -371,11 +397,8 @@ static void its_end_is_told_and_a_new_life_finds_the_next(void **state)
 	assert_true(owner_start(o, 0) < 0);
 	program_start(&p);
 	assert_int_equal(owner_start(o, 0), 0);
-	assert_true(ask(o, false));
-	UNTIL(o, all_answered(o));
-	owner_stop(o);
-	owner_free(o);
-	program_kill(&p);
+	serve_one(o);
+	owner_end(o, &p);
 }
 
 struct way {
@@ -432,7 +455,9 @@ static void it_comes_back_and_does_not_answer(void **state)
 	close(way.silent[1]);
 }
 
-/* The driver writes the device's index. Nobody waits for that to come right, and the program has nothing to do with it. */
+/*
+ * The driver writes the device's index. Nobody waits for that to come right, and the program has nothing to do with it.
+ */
 static void a_used_index_of_the_drivers(void **state)
 {
 	struct program p;
@@ -444,8 +469,7 @@ static void a_used_index_of_the_drivers(void **state)
 	program_start(&p);
 	o = owner_new(&p, false);
 	for (unsigned life = 0; life < 3; life++) {
-		o->next = o->got = 0;
-		assert_int_equal(owner_start(o, 0), 0);
+		owner_restart(o);
 		for (unsigned i = 0; i < 3; i++)
 			assert_true(ask(o, false));
 		UNTIL(o, all_answered(o));
@@ -463,8 +487,8 @@ static void a_used_index_of_the_drivers(void **state)
 }
 
 /*
- * Killed again and again while it holds requests and has answered others out of their order. Every request is answered, and
- * once; with the relay and with an account alike.
+ * Killed again and again while it holds requests and has answered others out of their order. Every request is answered,
+ * and once; with the relay and with an account alike.
  */
 static void nothing_is_lost_and_nothing_is_told_twice(void **state)
 {
@@ -512,15 +536,13 @@ static void nothing_is_lost_and_nothing_is_told_twice(void **state)
 		}
 		each_once(o);
 		assert_int_equal(o->gone, 0);
-		owner_stop(o);
-		owner_free(o);
-		program_kill(&p);
+		owner_end(o, &p);
 	}
 }
 
 /*
- * Without another in its place: what it had answered by then is passed on, whether we had looked or not, and the rest is
- * told, in the order in which it was asked.
+ * Without another in its place: what it had answered by then is passed on, whether we had looked or not, and the rest
+ * is told, in the order in which it was asked.
  */
 static void what_it_leaves_is_told(void **state)
 {
@@ -539,8 +561,7 @@ static void what_it_leaves_is_told(void **state)
 		accounts = false;
 		assert_true(vhost_user_relays(o->b) && o->b->accounts);
 		assert_int_equal(owner_start(o, way & 2 ? 1ULL << VIRTIO_RING_F_EVENT_IDX : 0), 0);
-		assert_true(ask(o, false));
-		UNTIL(o, all_answered(o));
+		serve_one(o);
 		p.hold = true;
 		taken = p.taken;
 		for (unsigned i = 0; i < 12; i++)
@@ -588,9 +609,7 @@ static void one_that_goes_in_a_pause_is_missed(void **state)
 	struct vhost_ring at;
 
 	program_init(&p, "pause");
-	program_start(&p);
-	o = owner_new(&p, false);
-	assert_int_equal(owner_start(o, 0), 0);
+	o = owner_of(&p, false);
 	at = o->ring;
 	assert_int_equal(o->b->ops->stop_ring(o->b, 1, &at), 0);
 	o->b->resting = true;
@@ -602,11 +621,8 @@ static void one_that_goes_in_a_pause_is_missed(void **state)
 	assert_int_equal(owner_start(o, 0), -ECONNRESET);
 	o->b->resting = false;
 	assert_int_equal(owner_start(o, 0), 0);
-	assert_true(ask(o, false));
-	UNTIL(o, all_answered(o));
-	owner_stop(o);
-	owner_free(o);
-	program_kill(&p);
+	serve_one(o);
+	owner_end(o, &p);
 }
 
 /* Whose thread the requests pass through hears how many there are, but not each time that it changes. */
@@ -616,9 +632,7 @@ static void many_and_few_are_told(void **state)
 	struct owner *o;
 
 	program_init(&p, "many");
-	program_start(&p);
-	o = owner_new(&p, true);
-	assert_int_equal(owner_start(o, 0), 0);
+	o = owner_of(&p, true);
 	for (unsigned life = 1; life <= 2; life++) {
 		p.hold = true;
 		for (unsigned i = 0; i < 20; i++) {
@@ -632,15 +646,12 @@ static void many_and_few_are_told(void **state)
 		UNTIL(o, all_answered(o));
 		assert_int_equal(o->few, life - 1);
 		for (unsigned i = 0; i < 20; i++) {
-			assert_true(ask(o, false));
-			UNTIL(o, all_answered(o));
+			serve_one(o);
 		}
 		assert_int_equal(o->many, life);
 		assert_int_equal(o->few, life);
 	}
-	owner_stop(o);
-	owner_free(o);
-	program_kill(&p);
+	owner_end(o, &p);
 }
 
 /* What it had is waited for; what it never gives back is not waited for long. */
@@ -653,9 +664,7 @@ static void a_reset_waits_for_what_it_has(void **state)
 
 		program_init(&p, "reset");
 		p.hold = true;
-		program_start(&p);
-		o = owner_new(&p, way);
-		assert_int_equal(owner_start(o, 0), 0);
+		o = owner_of(&p, way);
 		for (unsigned i = 0; i < 8; i++)
 			ask(o, false);
 		UNTIL(o, p.taken == 8);
@@ -669,9 +678,7 @@ static void a_reset_waits_for_what_it_has(void **state)
 		for (unsigned i = 0; i < 8; i++)
 			ask(o, false);
 		UNTIL(o, all_answered(o));
-		owner_stop(o);
-		owner_free(o);
-		program_kill(&p);
+		owner_end(o, &p);
 	}
 }
 
@@ -687,7 +694,9 @@ static void *give_late(void *arg)
 	return NULL;
 }
 
-/* One that answers some at once and others later, in time, is in order: nothing is lost, and it keeps its connection. */
+/*
+ * One that answers some at once and others later, in time, is in order: nothing is lost, and it keeps its connection.
+ */
 static void a_reset_waits_for_one_that_is_slow(void **state)
 {
 	unsigned connections;
@@ -697,9 +706,7 @@ static void a_reset_waits_for_one_that_is_slow(void **state)
 
 	program_init(&p, "slow");
 	p.hold = true;
-	program_start(&p);
-	o = owner_new(&p, true);
-	assert_int_equal(owner_start(o, 0), 0);
+	o = owner_of(&p, true);
 	for (unsigned i = 0; i < 8; i++)
 		ask(o, false);
 	UNTIL(o, p.taken == 8);
@@ -710,14 +717,10 @@ static void a_reset_waits_for_one_that_is_slow(void **state)
 	assert_true(all_answered(o));
 	each_once(o);
 	assert_int_equal(o->ring.avail, 8);
-	o->next = o->got = 0;
-	assert_int_equal(owner_start(o, 0), 0);
-	ask(o, false);
-	UNTIL(o, all_answered(o));
+	owner_restart(o);
+	serve_one(o);
 	assert_int_equal(p.connections, connections);
-	owner_stop(o);
-	owner_free(o);
-	program_kill(&p);
+	owner_end(o, &p);
 }
 
 static void resets_while_it_is_away(void **state)
@@ -729,16 +732,13 @@ static void resets_while_it_is_away(void **state)
 	program_start(&p);
 	o = owner_new(&p, true);
 	for (unsigned life = 0; life < 4; life++) {
-		o->next = o->got = 0;
-		assert_int_equal(owner_start(o, 0), 0);
-		ask(o, false);
-		UNTIL(o, all_answered(o));
+		owner_restart(o);
+		serve_one(o);
 		program_kill(&p);
 		ask(o, false);
 		turn(o);
 		owner_stop(o);
-		o->next = o->got = 0;
-		assert_int_equal(owner_start(o, 0), 0);
+		owner_restart(o);
 		ask(o, false);
 		turn(o);
 		program_start(&p);
@@ -757,9 +757,7 @@ static void it_does_not_come_back_in_a_pause(void **state)
 	unsigned connections;
 
 	program_init(&p, "pause");
-	program_start(&p);
-	o = owner_new(&p, true);
-	assert_int_equal(owner_start(o, 0), 0);
+	o = owner_of(&p, true);
 	assert_false(vhost_user_hold(o->b));
 	p.hold = true;
 	for (unsigned i = 0; i < 4; i++)
@@ -777,9 +775,7 @@ static void it_does_not_come_back_in_a_pause(void **state)
 	vhost_user_let(o->b);
 	UNTIL(o, all_answered(o));
 	each_once(o);
-	owner_stop(o);
-	owner_free(o);
-	program_kill(&p);
+	owner_end(o, &p);
 }
 
 static void another_device_is_not_taken_for_it(void **state)
@@ -789,11 +785,8 @@ static void another_device_is_not_taken_for_it(void **state)
 	unsigned connections;
 
 	program_init(&p, "other");
-	program_start(&p);
-	o = owner_new(&p, true);
-	assert_int_equal(owner_start(o, 0), 0);
-	ask(o, false);
-	UNTIL(o, all_answered(o));
+	o = owner_of(&p, true);
+	serve_one(o);
 	program_kill(&p);
 	ask(o, false);
 	p.space_len = 8;
@@ -805,9 +798,7 @@ static void another_device_is_not_taken_for_it(void **state)
 	p.space_len = PROGRAM_SPACE;
 	program_start(&p);
 	UNTIL(o, all_answered(o));
-	owner_stop(o);
-	owner_free(o);
-	program_kill(&p);
+	owner_end(o, &p);
 }
 
 /* ---- that lies ---- */
@@ -890,9 +881,7 @@ static void lies_later(void **state)
 			UNTIL(o, started_again(o));
 			ask(o, true);
 			UNTIL(o, all_answered(o));
-			owner_stop(o);
-			owner_free(o);
-			program_kill(&p);
+			owner_end(o, &p);
 		}
 	}
 }
@@ -909,11 +898,8 @@ static void lies_at_the_end(void **state)
 		program_init(&p, "end");
 		p.lie = lie;
 		p.lie_at = 11;
-		program_start(&p);
-		o = owner_new(&p, false);
-		assert_int_equal(owner_start(o, 0), 0);
-		ask(o, false);
-		UNTIL(o, all_answered(o));
+		o = owner_of(&p, false);
+		serve_one(o);
 		clock_gettime(CLOCK_MONOTONIC, &begin);
 		owner_stop(o);
 		clock_gettime(CLOCK_MONOTONIC, &end);
@@ -934,11 +920,8 @@ static void slow_ones_do_not_hold_anybody_up(void **state)
 		long ms;
 
 		program_init(&p, "slow");
-		program_start(&p);
-		o = owner_new(&p, way);
-		assert_int_equal(owner_start(o, 0), 0);
-		ask(o, false);
-		UNTIL(o, all_answered(o));
+		o = owner_of(&p, way);
+		serve_one(o);
 		p.slow_ms = LIMIT_MS * 2 / 3;
 		clock_gettime(CLOCK_MONOTONIC, &start);
 		for (unsigned life = 0; life < 6; life++) {
@@ -951,11 +934,8 @@ static void slow_ones_do_not_hold_anybody_up(void **state)
 		assert_true(ms < 8000);
 		p.slow_ms = 0;
 		UNTIL(o, started_again(o));
-		ask(o, false);
-		UNTIL(o, all_answered(o));
-		owner_stop(o);
-		owner_free(o);
-		program_kill(&p);
+		serve_one(o);
+		owner_end(o, &p);
 	}
 }
 
@@ -965,15 +945,11 @@ static void words_that_nobody_asked_for(void **state)
 	struct owner *o;
 
 	program_init(&p, "words");
-	program_start(&p);
-	o = owner_new(&p, false);
-	assert_int_equal(owner_start(o, 0), 0);
+	o = owner_of(&p, false);
 	p.says_nonsense = true;
 	program_poke(&p);
 	UNTIL(o, o->gone == 1);
-	owner_stop(o);
-	owner_free(o);
-	program_kill(&p);
+	owner_end(o, &p);
 }
 
 /* Of the relay's: it gives back what it has not got. */
@@ -985,9 +961,7 @@ static void answers_to_nothing(void **state)
 
 	program_init(&p, "nothing");
 	p.bad_id = true;
-	program_start(&p);
-	o = owner_new(&p, true);
-	assert_int_equal(owner_start(o, 0), 0);
+	o = owner_of(&p, true);
 	connections = p.connections;
 	ask(o, false);
 	UNTIL(o, p.connections > connections);
@@ -996,9 +970,7 @@ static void answers_to_nothing(void **state)
 	p.bad_id = false;
 	UNTIL(o, all_answered(o));
 	each_once(o);
-	owner_stop(o);
-	owner_free(o);
-	program_kill(&p);
+	owner_end(o, &p);
 }
 
 /* ---- a guest that does ---- */
@@ -1012,9 +984,7 @@ static void a_ring_that_makes_no_sense(void **state)
 		uint64_t one = 1, n = 0;
 
 		program_init(&p, "ring");
-		program_start(&p);
-		o = owner_new(&p, true);
-		assert_int_equal(owner_start(o, 0), 0);
+		o = owner_of(&p, true);
 		avail = vdriver_at(&o->d, o->d.avail);
 		avail->ring[0] = way == 0 ? SIZE : 3;
 		avail->ring[1] = 3;
@@ -1025,13 +995,9 @@ static void a_ring_that_makes_no_sense(void **state)
 		p.hold = false;
 		program_poke(&p);
 		owner_stop(o);
-		o->next = o->got = 0;
-		assert_int_equal(owner_start(o, 0), 0);
-		ask(o, false);
-		UNTIL(o, all_answered(o));
-		owner_stop(o);
-		owner_free(o);
-		program_kill(&p);
+		owner_restart(o);
+		serve_one(o);
+		owner_end(o, &p);
 	}
 }
 
@@ -1041,9 +1007,7 @@ static void a_ring_outside_memory(void **state)
 	struct owner *o;
 
 	program_init(&p, "outside");
-	program_start(&p);
-	o = owner_new(&p, false);
-	assert_int_equal(owner_start(o, 0), 0);
+	o = owner_of(&p, false);
 	owner_stop(o);
 	assert_int_equal(o->b->ops->start(o->b, 1ULL << VIRTIO_F_VERSION_1,
 				 &(struct vhost_range){ BASE, RAM, o->ram.memory->host, o->ram.memory->fd, 0 }, 1),
