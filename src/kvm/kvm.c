@@ -19,14 +19,13 @@ int kvm_check(const struct kvm *kvm, int cap)
 
 static int open_device(struct kvm *kvm, const char *path, struct error *err)
 {
+	const bool named = strcmp(path, KVM_DEVICE) != 0;
 	int version;
 
 	kvm->fd = -1;
 	kvm->dev = open(path, O_RDWR | O_CLOEXEC);
 	if (kvm->dev < 0) {
 		int code = -errno;
-
-		bool named = strcmp(path, KVM_DEVICE) != 0;
 
 		error_set(err, code, named ? "--kvm-device '%s': %s" : "%s: %s", path, strerror(-code));
 		/* A path that the user has typed is wrong before a module is missing. */
@@ -40,7 +39,8 @@ static int open_device(struct kvm *kvm, const char *path, struct error *err)
 	}
 	version = ioctl(kvm->dev, KVM_GET_API_VERSION, 0);
 	if (version < 0)
-		return error_set(err, -ENOTTY, "%s: not a KVM device", path);
+		return error_set(
+			err, -ENOTTY, named ? "--kvm-device '%s': not a KVM device" : "%s: not a KVM device", path);
 	if (version != KVM_API_VERSION)
 		return error_set(err, -ENOTSUP, "%s: KVM's API version is %d, not %d", path, version, KVM_API_VERSION);
 	return 0;
@@ -70,6 +70,7 @@ int kvm_create(struct kvm *kvm, struct vm *vm, const char *path, unsigned long t
 	int r, slots;
 
 	kvm->vm = vm;
+	kvm->closing = false;
 	do
 		kvm->fd = ioctl(kvm->dev, KVM_CREATE_VM, type);
 	while (kvm->fd < 0 && errno == EINTR);
@@ -96,6 +97,11 @@ int kvm_create(struct kvm *kvm, struct vm *vm, const char *path, unsigned long t
 
 void kvm_close(struct kvm *kvm)
 {
+	/*
+	 * Slots and doorbells go with the VM. To take one from it alone waits for all vCPUs' readers each time; and
+	 * where guests have EL2, KVM searches their whole address space for what is of it: seconds, on a slow CPU.
+	 */
+	kvm->closing = true;
 	if (kvm->listener.memory_add) {
 		(void)bus_listen(kvm->vm->bus, NULL);
 		timer_cancel(&kvm->ring_timer);

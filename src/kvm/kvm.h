@@ -66,13 +66,13 @@ struct kvm {
 	void (*first_entry)(void *arg);
 	void *first_entry_arg;
 	/*
-	 * The architecture's, on the vCPU's thread: a call that the guest made to whom it runs on, and a vcpu_call(). NULL: it
-	 * asks for neither. Set before there are threads.
+	 * The architecture's, on the vCPU's thread: a call that the guest made to whom it runs on, and a vcpu_call().
+	 * NULL: it asks for neither. Set before there are threads.
 	 */
 	void (*hypercall)(struct vcpu *vcpu);
 	void (*called)(struct vcpu *vcpu);
 	void *arch;    /* its argument */
-	bool no_ports; /* no vCPU has instructions for them, so accesses to them come by memory; set before kvm_create() */
+	bool no_ports; /* no vCPU has instructions for them: they are accessed by memory; set before kvm_create() */
 	struct bus_listener listener;
 	uint64_t slots[KVM_SLOTS / 64]; /* bitmap of those in use; under the bus's edit lock */
 	unsigned max_slots;
@@ -90,6 +90,7 @@ struct kvm {
 
 	uint32_t first_line; /* KVM_IRQ_LINE's number of line 0; the architecture's */
 	bool msi_sender;     /* this KVM wants to know who sends a message */
+	bool closing;        /* the VM goes: nothing is taken away from it one by one */
 
 	/* What eventfds of messages lead to (routes.c): KVM's whole table. Under the interrupt router's lock. */
 	struct kvm_irq_routing *routes;           /* NULL: the architecture has not said what comes first in it */
@@ -109,9 +110,10 @@ struct kvm_need {
 /* Opens `path` and checks the API version. 0, or -errno and nothing is left. */
 int kvm_open(struct kvm *kvm, const char *path, struct error *err) __attribute__((warn_unused_result));
 /*
- * Makes the VM, of the architecture's `type` (0: the usual one), checks the `needs` (ended by a NULL name) and listens to the
- * bus, so that every RAM region gets its slot. 0 or -errno; kvm_close() undoes any part, and kvm_open(). Linux takes milliseconds to make a VM: the VM's worker
- * thread joins the caller's control groups, which waits for a grace period.
+ * Makes the VM, of the architecture's `type` (0: the usual one), checks the `needs` (ended by a NULL name) and listens
+ * to the bus, so that every RAM region gets its slot. 0 or -errno; kvm_close() undoes any part, and kvm_open(). Linux
+ * takes milliseconds to make a VM: the VM's worker thread joins the caller's control groups, which waits for a grace
+ * period.
  */
 int kvm_create(struct kvm *kvm, struct vm *vm, const char *path, unsigned long type, const struct kvm_need *needs,
 	struct error *err) __attribute__((warn_unused_result));
@@ -123,8 +125,8 @@ void kvm_close(struct kvm *kvm);
  */
 void kvm_take_irqs(struct kvm *kvm);
 /*
- * The `n` routes of the irqchip's lines, set at once: KVM takes only whole tables, so those with messages begin with them.
- * Before kvm_take_irqs(); without it, eventfds of messages are not taken. 0 or -errno.
+ * The `n` routes of the irqchip's lines, set at once: KVM takes only whole tables, so those with messages begin with
+ * them. Before kvm_take_irqs(); without it, eventfds of messages are not taken. 0 or -errno.
  */
 int kvm_set_lines(struct kvm *kvm, const struct kvm_irq_routing_entry *lines, unsigned n)
 	__attribute__((warn_unused_result));
@@ -132,12 +134,15 @@ int kvm_set_lines(struct kvm *kvm, const struct kvm_irq_routing_entry *lines, un
 /* Makes `n` vCPUs and maps their shared pages; no thread yet. */
 int kvm_make_vcpus(struct kvm *kvm, unsigned n, struct error *err) __attribute__((warn_unused_result));
 /*
- * Starts and ends their threads; they begin parked, each bound to its one of `host_cpus` where that is not NULL. `first`
- * becomes the boot CPU's, if it is up; its first work is done.
+ * Starts and ends their threads; they begin parked, each bound to its one of `host_cpus` where that is not NULL.
+ * `first` becomes the boot CPU's, if it is up; its first work is done.
  */
 int kvm_start_vcpus(struct kvm *kvm, struct early_thread *first, const unsigned *host_cpus, struct error *err)
 	__attribute__((warn_unused_result));
-/* From any thread: kvm->called() is called on the vCPU's own, before it enters the guest again, which it leaves for that. */
+/*
+ * From any thread: kvm->called() is called on the vCPU's own, before it enters the
+ * guest again, which it leaves for that.
+ */
 void vcpu_call(struct vcpu *vcpu);
 void kvm_join_vcpus(struct kvm *kvm);
 

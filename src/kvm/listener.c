@@ -80,7 +80,8 @@ static void memory_del(struct bus_listener *listener, struct region *region)
 {
 	struct kvm *kvm = kvm_of(listener);
 
-	set_slot(kvm, region, region->slot, 0);
+	if (!kvm->closing)
+		set_slot(kvm, region, region->slot, 0);
 	slot_give(kvm, region->slot);
 }
 
@@ -105,7 +106,10 @@ static int doorbell_add(struct bus_listener *listener, struct region *region, st
 
 static void doorbell_del(struct bus_listener *listener, struct region *region, struct doorbell *bell)
 {
-	set_doorbell(kvm_of(listener), bell, KVM_IOEVENTFD_FLAG_DEASSIGN);
+	struct kvm *kvm = kvm_of(listener);
+
+	if (!kvm->closing)
+		set_doorbell(kvm, bell, KVM_IOEVENTFD_FLAG_DEASSIGN);
 }
 
 static struct kvm_coalesced_mmio_zone zone_of(const struct region *region)
@@ -134,7 +138,8 @@ static void coalesce_del(struct bus_listener *listener, struct region *region)
 	struct kvm *kvm = kvm_of(listener);
 	struct kvm_coalesced_mmio_zone zone = zone_of(region);
 
-	ioctl(kvm->fd, KVM_UNREGISTER_COALESCED_MMIO, &zone);
+	if (!kvm->closing)
+		ioctl(kvm->fd, KVM_UNREGISTER_COALESCED_MMIO, &zone);
 	atomic_fetch_sub((_Atomic unsigned *)&kvm->zones, 1);
 }
 
