@@ -177,6 +177,15 @@ class Function:
         for i, value in enumerate((address & 0xffffffff, address >> 32, data, masked)):
             self.machine.write("mmio", self.msix_entry(vector) + 4 * i, 4, value)
 
+    def set_vector(self, index, vector):
+        """A queue's, or the configuration's (None); of a legacy device while MSI-X is on. What it reads back as."""
+        if index is None:
+            self.write(self.CONFIG_VECTOR, vector, 2)
+            return self.read(self.CONFIG_VECTOR, 2)
+        self.write(self.SEL, index, 2)
+        self.write(self.VECTOR, vector, 2)
+        return self.read(self.VECTOR, 2)
+
 
 class Pci(Function):
     """Virtio over PCI as of version 1 (4.1.4)."""
@@ -260,15 +269,6 @@ class Pci(Function):
     def generation(self):
         return self.read(21, 1)
 
-    def set_vector(self, index, vector):
-        """A queue's, or the configuration's (None). What it reads back as."""
-        if index is None:
-            self.write(self.CONFIG_VECTOR, vector, 2)
-            return self.read(self.CONFIG_VECTOR, 2)
-        self.write(self.SEL, index, 2)
-        self.write(self.VECTOR, vector, 2)
-        return self.read(self.VECTOR, 2)
-
     def registers(self):
         """(space, base, size) of all there are."""
         return [("mmio", self.bar(4), 0x4000), ("mmio", self.bar(1), 0x1000)]
@@ -340,15 +340,6 @@ class PciLegacy(Function):
 
     def set_config(self, offset, value, size):
         self.write(self.config_offset() + offset, value, size)
-
-    def set_vector(self, index, vector):
-        """While MSI-X is on."""
-        if index is None:
-            self.write(self.CONFIG_VECTOR, vector, 2)
-            return self.read(self.CONFIG_VECTOR, 2)
-        self.write(self.SEL, index, 2)
-        self.write(self.VECTOR, vector, 2)
-        return self.read(self.VECTOR, 2)
 
     def registers(self):
         return [("pio", self.bar(0), 0x20), ("mmio", self.bar(4), 0x4000), ("mmio", self.bar(1), 0x1000)]

@@ -109,11 +109,13 @@ int guest_place_functions(
 	slot += tests > 0;
 	for (unsigned i = 0; r == 0 && i < config->nr_virtio; i++) {
 		const struct guest_virtio *device = &config->virtio[i];
+		struct virtio_config virtio = device->config;
 		const struct pci_placement line = { device->name, virtio_carriers[device->transport], slot, 0,
-			&device->config };
+			&virtio };
 
 		if (!on_pci(device))
 			continue;
+		virtio.ports = pci->ports;
 		if (slot == PCI_SLOTS)
 			return too_many(device, "all slots of the PCI bus are taken", err);
 		r = guest_place_function(vm, pci, &line, err);

@@ -61,8 +61,8 @@ static const struct pci_ids i440fx_ids = {
 
 /*
  * Programmable attribute map: two bits a piece of the memory between 0xc0000 and 0xfffff say whether DRAM takes writes
- * and answers reads; after reset, neither. Firmware then copies itself from the ROM into DRAM. Here there is DRAM in any
- * case, with the ROM's copy in it where the ROM would have answered, and nothing is write-protected by these bits.
+ * and answers reads; after reset, neither. Firmware then copies itself from the ROM into DRAM. Here there is DRAM in
+ * any case, with the ROM's copy in it where the ROM would have answered, and nothing is write-protected by these bits.
  */
 #define I440FX_PAM0 0x59
 #define I440FX_PAMS 7
@@ -136,7 +136,10 @@ static void declare_regions(struct pci_host *host)
 
 	if (host->config.ports) {
 		device_region(dev, &host->address, "PCI config address", 4, WIDTH_4, address_trap);
-		/* A latch: nothing follows from a write before the data register is asked, and that drains what is posted. */
+		/*
+		 * A latch: nothing follows from a write before the data register is
+		 * asked, and that drains what is posted.
+		 */
 		host->address.coalesce = 4;
 		device_region(dev, &host->data, "PCI config data", 4, WIDTH_1 | WIDTH_2 | WIDTH_4, data_trap);
 	}
@@ -161,11 +164,12 @@ static int host_create(struct vm *vm, const char *name, const void *config, stru
 	host->config = *c;
 	device_init(&host->fn.dev, &pci_host_type, vm, name);
 	pci_bus_init(&host->bus, vm, &c->windows, c->gsi);
+	host->bus.ports = c->ports;
 	pci_function_init(&host->fn, c->i440fx ? &i440fx_ids : &host_ids, host->state.config);
 	for (unsigned i = 0; c->i440fx && i < I440FX_PAMS; i++)
 		pci_init(&host->fn, I440FX_PAM0 + i, 1, 0, i ? PAM_BITS : PAM0_BITS);
 	declare_regions(host);
-	r = pci_bus_add(&host->bus, &host->fn, 0, 0, err);
+	r = c->unseen ? 0 : pci_bus_add(&host->bus, &host->fn, 0, 0, err);
 	if (r) {
 		host_destroy(&host->fn.dev);
 		return r;

@@ -92,8 +92,8 @@ struct pci_function {
 	void (*written)(struct pci_function *fn, unsigned reg, unsigned len);
 	struct msix *msix; /* msix_init()'s; NULL: INTx or nothing */
 	/*
-	 * Four bytes of config space, at `window` (0: none), that are a window to something behind the device's own lock.
-	 * Accesses inside them go here, with no lock of the PCI's held but, by way of ports, the host bridge's.
+	 * Four bytes of config space, at `window` (0: none), that are a window to something behind the device's own
+	 * lock. Accesses inside them go here, with no lock of the PCI's held but, by way of ports, the host bridge's.
 	 */
 	unsigned window;
 	void (*window_access)(struct pci_function *fn, unsigned offset, unsigned len, uint32_t *value, bool write);
@@ -122,6 +122,7 @@ struct pci_bus {
 	struct vm *vm;
 	pthread_mutex_t lock;
 	struct pci_windows windows;
+	bool ports;             /* the processor has instructions for them: an access costs less than one to memory */
 	uint32_t gsi[PCI_PINS]; /* slot s, pin p (0-3) raises gsi[(s + p) % 4]; IRQ_NONE: not connected */
 	struct pci_function *functions[PCI_SLOTS * PCI_FUNCTIONS]; /* by devfn */
 	unsigned nr_bars;                                          /* of all functions */

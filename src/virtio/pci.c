@@ -7,11 +7,16 @@
  * of any width becomes a signal of the queue's eventfd in the kernel. A legacy driver writes all queues' numbers to one
  * port, so its doorbells match the value.
  *
+ * Where the processor has ports, BAR 2 has the same doorbells once more, and the capability that tells of them comes
+ * first, for a driver takes the first that it can use (4.1.4.1): the exit for a port says what is written where, while
+ * for memory KVM has to read and decode the guest's instruction. One in memory then becomes a signal when somebody has
+ * rung it for the first time; mostly nobody does.
+ *
  * Used buffers are told by MSI-X, or, while that is off, by the ISR and the function's wire. The ISR must be read by
  * every handler, which traps anyway and takes the wire down: an eventfd with resampling would save nothing there.
  *
- * Interrupts come from queues' threads. Vectors are read atomically, MSI-X has a lock of its own, and the ISR and the wire
- * are under the device's.
+ * Interrupts come from queues' threads. Vectors are read atomically, MSI-X has a lock of its own, and the ISR and the
+ * wire are under the device's.
  */
 #include <errno.h>
 #include <linux/virtio_pci.h>
@@ -20,7 +25,7 @@
 #include "bus/width.h"
 #include "virtio/pci_inner.h"
 
-enum { BAR_IO = 0, BAR_MSIX = 1, BAR_MEM = 4 };
+enum { BAR_IO = 0, BAR_MSIX = 1, BAR_NOTIFY = 2, BAR_MEM = 4 };
 
 #define VENDOR           0x1af4
 #define MODERN_DEVICE    0x1040 /* and the device type's number */
@@ -94,27 +99,60 @@ static void was_reset(struct virtio *v)
 
 /* ---- doorbells ---- */
 
+/* Where it cannot be, the register's handler serves. */
+static void arm(struct vpci *p, struct region *region, struct doorbell *bell, const struct doorbell *as)
+{
+	*bell = *as;
+	if (bus_arm(p->v->vm->bus, region, bell))
+		bell->fd = -1;
+}
+
+static void arm_in_memory(struct vpci *p, unsigned index)
+{
+	const struct doorbell as = { .fd = p->v->queues[index]->kick,
+		.offset = VPCI_NOTIFY + VPCI_NOTIFY_STEP * index };
+
+	arm(p, &p->mem, &p->bells[index], &as);
+}
+
 static void queue_enabled(struct virtio *v, unsigned index, bool on)
 {
 	struct vpci *p = to_vpci(v->transport);
-	struct doorbell *bell = &p->bells[index];
 	bool modern = virtio_has(v, VIRTIO_F_VERSION_1);
+	struct doorbell as = { .fd = v->queues[index]->kick, .offset = VPCI_NOTIFY_STEP * index };
 
-	bus_disarm(v->vm->bus, bell);
+	bus_disarm(v->vm->bus, &p->bells[index]);
+	bus_disarm(v->vm->bus, &p->port_bells[index]);
+	__atomic_fetch_and(&p->due, ~(1ULL << index), __ATOMIC_RELAXED);
 	if (!on || !(modern || p->legacy))
 		return;
-	*bell = (struct doorbell){ .fd = v->queues[index]->kick };
-	if (modern) {
-		bell->offset = VPCI_NOTIFY + VPCI_NOTIFY_STEP * index;
-	} else {
-		bell->offset = VIRTIO_PCI_QUEUE_NOTIFY;
-		bell->len = 2;
-		bell->match = true;
-		bell->value = index;
+	if (!modern) {
+		as.offset = VIRTIO_PCI_QUEUE_NOTIFY;
+		as.len = 2;
+		as.match = true;
+		as.value = index;
+		arm(p, &p->io, &p->port_bells[index], &as);
+		return;
 	}
-	/* Where it cannot be, the register's handler serves. */
-	if (bus_arm(v->vm->bus, modern ? &p->mem : &p->io, bell))
-		bell->fd = -1;
+	if (p->ports) {
+		arm(p, &p->notify, &p->port_bells[index], &as);
+		__atomic_fetch_or(&p->due, 1ULL << index, __ATOMIC_RELAXED);
+	} else {
+		arm_in_memory(p, index);
+	}
+}
+
+/* A doorbell in memory was rung, and the handler has served. */
+static void rung(struct vpci *p, uint64_t index)
+{
+	uint64_t bit = index < VIRTIO_QUEUES ? 1ULL << index : 0;
+
+	if (!(__atomic_load_n(&p->due, __ATOMIC_RELAXED) & bit))
+		return;
+	pthread_mutex_lock(&p->fn.dev.lock);
+	if (__atomic_fetch_and(&p->due, ~bit, __ATOMIC_RELAXED) & bit)
+		arm_in_memory(p, (unsigned)index);
+	pthread_mutex_unlock(&p->fn.dev.lock);
 }
 
 /* ---- eventfds that interrupt ---- */
@@ -128,7 +166,10 @@ void vpci_follow_call(struct vpci *p, unsigned index)
 		return;
 	if (call->vector != VIRTIO_MSI_NO_VECTOR)
 		msix_disarm(&p->msix, call->vector);
-	/* A vector that queues share is armed for one of them; who called watches for the others, as while MSI-X is off. */
+	/*
+	 * A vector that queues share is armed for one of them; who called watches
+	 * for the others, as while MSI-X is off.
+	 */
 	if (vector != VIRTIO_MSI_NO_VECTOR && msix_arm(&p->msix, vector, call->fd))
 		vector = VIRTIO_MSI_NO_VECTOR;
 	call->vector = vector;
@@ -163,11 +204,19 @@ static void mem_trap(void *dev, struct trap *trap)
 
 	if (trap->offset >= VPCI_NOTIFY) {
 		vpci_mem_access(p, trap);
+		if (trap->write)
+			rung(p, (trap->offset - VPCI_NOTIFY) / VPCI_NOTIFY_STEP);
 		return;
 	}
 	pthread_mutex_lock(&p->fn.dev.lock);
 	vpci_mem_access(p, trap);
 	pthread_mutex_unlock(&p->fn.dev.lock);
+}
+
+static void notify_trap(void *dev, struct trap *trap)
+{
+	trap->offset += VPCI_NOTIFY;
+	vpci_mem_access(to_vpci(dev), trap);
 }
 
 static void io_trap(void *dev, struct trap *trap)
@@ -187,7 +236,11 @@ static bool window_target(struct pci_function *fn, struct trap *trap)
 	bar = pci_config_read(bus, fn->devfn, cap + VIRTIO_PCI_CAP_BAR, 1);
 	offset = pci_config_read(bus, fn->devfn, cap + VIRTIO_PCI_CAP_OFFSET, 4);
 	len = pci_config_read(bus, fn->devfn, cap + VIRTIO_PCI_CAP_LENGTH, 4);
-	if (bar != BAR_MEM || (len != 1 && len != 2 && len != 4) || offset % len || offset >= VPCI_MEM_SIZE)
+	if ((len != 1 && len != 2 && len != 4) || offset % len)
+		return false;
+	if (bar == BAR_NOTIFY && to_vpci(&fn->dev)->ports && offset < VPCI_MEM_SIZE - VPCI_NOTIFY)
+		offset += VPCI_NOTIFY;
+	else if (bar != BAR_MEM || offset >= VPCI_MEM_SIZE)
 		return false;
 	*trap = (struct trap){ .offset = offset, .len = (uint8_t)len };
 	return true;
@@ -241,17 +294,29 @@ static struct pci_ids ids_of(const struct virtio_type *type, bool legacy)
 }
 
 /* 4.1.4. The capability's offset, 0 where there is no room. */
-static unsigned structure(struct pci_function *fn, uint8_t type, unsigned len, uint32_t offset, uint32_t size)
+static unsigned structure(
+	struct pci_function *fn, uint8_t type, unsigned len, unsigned bar, uint32_t offset, uint32_t size)
 {
 	unsigned at = pci_capability(fn, PCI_CAP_ID_VNDR, len);
 
 	if (at) {
 		pci_init(fn, at + VIRTIO_PCI_CAP_LEN, 1, len, 0);
 		pci_init(fn, at + VIRTIO_PCI_CAP_CFG_TYPE, 1, type, 0);
-		pci_init(fn, at + VIRTIO_PCI_CAP_BAR, 1, size ? BAR_MEM : 0, 0);
+		pci_init(fn, at + VIRTIO_PCI_CAP_BAR, 1, bar, 0);
 		pci_init(fn, at + VIRTIO_PCI_CAP_OFFSET, 4, offset, 0);
 		pci_init(fn, at + VIRTIO_PCI_CAP_LENGTH, 4, size, 0);
 	}
+	return at;
+}
+
+/* 4.1.4.4 */
+static bool notify_structure(struct vpci *p, unsigned bar, uint32_t offset)
+{
+	unsigned at = structure(&p->fn, VIRTIO_PCI_CAP_NOTIFY_CFG, sizeof(struct virtio_pci_notify_cap), bar, offset,
+		VPCI_NOTIFY_STEP * p->v->nr_queues);
+
+	if (at)
+		pci_init(&p->fn, at + VIRTIO_PCI_NOTIFY_CAP_MULT, 4, VPCI_NOTIFY_STEP, 0);
 	return at;
 }
 
@@ -261,18 +326,15 @@ static int declare_structures(struct vpci *p)
 	const unsigned plain = sizeof(struct virtio_pci_cap);
 	unsigned at;
 
-	if (!structure(fn, VIRTIO_PCI_CAP_COMMON_CFG, plain, VPCI_COMMON, COMMON_SIZE) ||
-		!structure(fn, VIRTIO_PCI_CAP_ISR_CFG, plain, VPCI_ISR, 1))
+	if (!structure(fn, VIRTIO_PCI_CAP_COMMON_CFG, plain, BAR_MEM, VPCI_COMMON, COMMON_SIZE) ||
+		!structure(fn, VIRTIO_PCI_CAP_ISR_CFG, plain, BAR_MEM, VPCI_ISR, 1))
 		return -ENOSPC;
 	if (p->v->config_len &&
-		!structure(fn, VIRTIO_PCI_CAP_DEVICE_CFG, plain, VPCI_DEVICE, (uint32_t)p->v->config_len))
+		!structure(fn, VIRTIO_PCI_CAP_DEVICE_CFG, plain, BAR_MEM, VPCI_DEVICE, (uint32_t)p->v->config_len))
 		return -ENOSPC;
-	at = structure(fn, VIRTIO_PCI_CAP_NOTIFY_CFG, sizeof(struct virtio_pci_notify_cap), VPCI_NOTIFY,
-		VPCI_NOTIFY_STEP * p->v->nr_queues);
-	if (!at)
+	if ((p->ports && !notify_structure(p, BAR_NOTIFY, 0)) || !notify_structure(p, BAR_MEM, VPCI_NOTIFY))
 		return -ENOSPC;
-	pci_init(fn, at + VIRTIO_PCI_NOTIFY_CAP_MULT, 4, VPCI_NOTIFY_STEP, 0);
-	at = structure(fn, VIRTIO_PCI_CAP_PCI_CFG, sizeof(struct virtio_pci_cfg_cap), 0, 0);
+	at = structure(fn, VIRTIO_PCI_CAP_PCI_CFG, sizeof(struct virtio_pci_cfg_cap), 0, 0, 0);
 	if (!at)
 		return -ENOSPC;
 	pci_init(fn, at + VIRTIO_PCI_CAP_BAR, 1, 0, UINT8_MAX);
@@ -294,12 +356,16 @@ static int declare(struct vpci *p)
 			VIRTIO_PCI_CONFIG_OFF(1) + p->v->config_len, widths, io_trap);
 	if (r == 0)
 		r = msix_init(&p->msix, fn, BAR_MSIX, p->v->nr_queues + 1, p->state.msix.table, p->state.msix.pending);
+	if (r == 0 && p->ports)
+		r = pci_bar_init(fn, BAR_NOTIFY, PCI_BAR_IO, false, &p->notify, "virtio-pci-notify",
+			VPCI_NOTIFY_STEP * p->v->nr_queues, widths, notify_trap);
 	if (r == 0)
 		r = pci_bar_init(fn, BAR_MEM, PCI_BAR_MEM64, false, &p->mem, "virtio-pci-modern", VPCI_MEM_SIZE, widths,
 			mem_trap);
 	if (r)
 		return r;
 	p->mem.lock = NULL;
+	p->notify.lock = NULL;
 	pci_intx_init(fn, 1);
 	return declare_structures(p);
 }
@@ -308,8 +374,10 @@ static void vpci_destroy(struct device *dev)
 {
 	struct vpci *p = to_vpci(dev);
 
-	for (unsigned i = 0; i < VIRTIO_QUEUES; i++)
+	for (unsigned i = 0; i < VIRTIO_QUEUES; i++) {
 		bus_disarm(dev->vm->bus, &p->bells[i]);
+		bus_disarm(dev->vm->bus, &p->port_bells[i]);
+	}
 	/* No handler runs from here on; then the device's threads end, which may interrupt until then. */
 	pci_function_fini(&p->fn);
 	if (!virtio_destroy(p->v))
@@ -351,6 +419,7 @@ static int vpci_create(struct vm *vm, const char *name, const void *config, stru
 	if (!p)
 		return error_set(err, -ENOMEM, "no memory for %s", name);
 	p->legacy = c->legacy;
+	p->ports = c->ports;
 	for (unsigned i = 0; i < VIRTIO_QUEUES; i++)
 		p->calls[i] = (struct vpci_call){ .fd = -1, .vector = VIRTIO_MSI_NO_VECTOR };
 	device_init(&p->fn.dev, &virtio_pci_type, vm, name);

@@ -39,10 +39,11 @@ struct vpci_call {
 struct vpci {
 	struct pci_function fn; /* first */
 	struct virtio *v;
-	bool legacy;
-	struct region mem, io;
+	bool legacy, ports; /* as in struct virtio_config */
+	struct region mem, io, notify;
 	struct msix msix;
-	struct doorbell bells[VIRTIO_QUEUES];
+	struct doorbell bells[VIRTIO_QUEUES], port_bells[VIRTIO_QUEUES]; /* in memory, and at ports of either BAR */
+	uint64_t due; /* by queue: its bell in memory is armed when it is rung; atomic, set under the device's lock */
 	struct vpci_call calls[VIRTIO_QUEUES];
 	struct vpci_state state;
 };

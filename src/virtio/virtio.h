@@ -9,10 +9,10 @@
  * The transport is the struct device that the machine places; its config is a struct virtio_config. It makes the device
  * by type->create(), which calls virtio_init() and virtio_queue().
  *
- * Serving: each queue has an eventfd that kicks signal - by a doorbell in the kernel, or by the transport's trap handler
- * where the kernel does not take it - and a loop whose thread serves it: the machine's own (vm->loop) for what never
- * waits, or one of the device's, which a thread of its own runs (virtio_worker). type->serve(v, i) is called on that
- * thread only, while the queue is enabled and the driver is ready, with no lock held.
+ * Serving: each queue has an eventfd that kicks signal - by a doorbell in the kernel, or by the transport's trap
+ * handler where the kernel does not take it - and a loop whose thread serves it: the machine's own (vm->loop) for what
+ * never waits, or one of the device's, which a thread of its own runs (virtio_worker). type->serve(v, i) is called on
+ * that thread only, while the queue is enabled and the driver is ready, with no lock held.
  *
  * Reset, by the driver or the machine, and the reset of one queue: the registers change at once; the loops that serve
  * are asked to leave the queue (on their own thread, so never in the middle of serve()), then type->quiesce() has the
@@ -44,21 +44,22 @@ struct virtio_type {
 	const char *name;   /* "blk": in listings and in the transport's name */
 	uint16_t id;        /* VIRTIO_ID_* */
 	uint32_t pci_class; /* base class << 16 | subclass << 8 | interface */
-	bool shares_memory; /* another process serves it: guest RAM is to be memory that it can map, by a file descriptor */
-	bool holds_files; /* the guest decides how many descriptors it holds: see vm->file_holders */
+	bool shares_memory; /* another process serves it: guest RAM is to be memory that it can map, by a descriptor */
+	bool holds_files;   /* the guest decides how many descriptors it holds: see vm->file_holders */
 	int (*create)(struct vm *vm, const char *name, const void *config, struct virtio **out, struct error *err);
 	void (*destroy)(struct virtio *v); /* stopped, quiet; frees; copes with half-built ones */
 	/*
-	 * A driver's access to [offset, offset + len) of the config space, within config_len, with the device's lock held.
-	 * NULL read: v->config is the answer. NULL write: writes vanish.
+	 * A driver's access to [offset, offset + len) of the config space, within config_len, with the device's lock
+	 * held. NULL read: v->config is the answer. NULL write: writes vanish.
 	 */
 	void (*config_read)(struct virtio *v, unsigned offset, unsigned len, uint8_t *bytes);
 	void (*config_write)(struct virtio *v, unsigned offset, unsigned len, const uint8_t *bytes);
 	/* DRIVER_OK came: features are final. With the device's lock held. May be NULL. */
 	void (*ready)(struct virtio *v);
 	/*
-	 * Queue `index` is to be served from now on, until quiesce(). True: by somebody else, who takes its kicks (virtio/vhost.h).
-	 * False: by serve(). On the serving loop's thread, with no lock held, so it may wait where that may. NULL: serve().
+	 * Queue `index` is to be served from now on, until quiesce(). True: by somebody else, who takes its kicks
+	 * (virtio/vhost.h). False: by serve(). On the serving loop's thread, with no lock held, so it may wait where
+	 * that may. NULL: serve().
 	 */
 	bool (*hand_over)(struct virtio *v, unsigned index);
 	/* Take what queue `index` holds, until virtq_kicks_on() says that there is no more. */
@@ -70,14 +71,16 @@ struct virtio_type {
 	 */
 	void (*quiesce)(struct virtio *v, unsigned index);
 	/*
-	 * The queue is paused, which virtq_pause() sees to: on the serving loop's thread, what the device has in flight comes to
-	 * rest, with no lock held. True: it has; false: virtio_paused() will tell. What it keeps of a driver's for an event
-	 * of its own it keeps, while virtq_paused(). NULL: nothing is in flight outside serve().
+	 * The queue is paused, which virtq_pause() sees to: on the serving loop's thread, what the device has in flight
+	 * comes to rest, with no lock held. True: it has; false: virtio_paused() will tell. What it keeps of a driver's
+	 * for an event of its own it keeps, while virtq_paused(). NULL: nothing is in flight outside serve().
 	 */
 	bool (*pause)(struct virtio *v, unsigned index);
 	/* All queues are quiet after a reset: back to power-on. With the device's lock held. May be NULL. */
 	void (*reset)(struct virtio *v);
-	/* What --stats tells of the device besides its queues: a call of `one` for each. From any thread. May be NULL. */
+	/*
+	 * What --stats tells of the device besides its queues: a call of `one` for each. From any thread. May be NULL.
+	 */
 	void (*counts)(struct virtio *v, virtio_count_fn *one, void *arg);
 };
 
@@ -90,8 +93,9 @@ struct virtio_transport_ops {
 	/* Queue `index` is enabled or no more: arm or disarm its doorbell. With the device's lock held. May be NULL. */
 	void (*enabled)(struct virtio *v, unsigned index, bool on);
 	/*
-	 * From now on signals of the eventfd `fd` interrupt as used() would, without us where that can be; -1: no more. Those
-	 * that nobody takes yet stay in it, and who called watches it as well. With the device's lock held. NULL: it cannot.
+	 * From now on signals of the eventfd `fd` interrupt as used() would, without us where that can be; -1: no more.
+	 * Those that nobody takes yet stay in it, and who called watches it as well. With the device's lock held. NULL:
+	 * it cannot.
 	 */
 	void (*call)(struct virtio *v, unsigned index, int fd);
 	/*
@@ -154,11 +158,12 @@ struct virtio_config {
 	const struct virtio_type *type;
 	const void *config; /* the type's own */
 	bool legacy;        /* PCI: transitional, with the legacy I/O BAR; MMIO: version 1 */
+	bool ports;         /* PCI: the processor has instructions for ports, so doorbells are there as well */
 };
 
 /*
- * For create(): zeroes *v first. `features`: what the device offers of its own bits; those of the ring and VERSION_1 are
- * added by device.c. `config` lives as long as v.
+ * For create(): zeroes *v first. `features`: what the device offers of its own bits; those of the ring and VERSION_1
+ * are added by device.c. `config` lives as long as v.
  */
 void virtio_init(struct virtio *v, const struct virtio_type *type, struct vm *vm, uint64_t features, void *config,
 	unsigned config_len);
@@ -173,8 +178,8 @@ static inline bool virtio_has(const struct virtio *v, unsigned bit)
 }
 
 /*
- * A plain device's serve(): `take` gets each chain, to push or drop, and the driver is told. After VIRTIO_TURN of them it
- * is the loop's other work's turn, and a kick brings the rest: no guest keeps a loop for itself.
+ * A plain device's serve(): `take` gets each chain, to push or drop, and the driver is told. After VIRTIO_TURN of them
+ * it is the loop's other work's turn, and a kick brings the rest: no guest keeps a loop for itself.
  */
 #define VIRTIO_TURN 32
 void virtio_take(
@@ -182,15 +187,19 @@ void virtio_take(
 
 /* A queue's eventfd is signalled, as by the driver. From any thread, legal in handlers. */
 void virtio_kick(struct virtio *v, unsigned index);
-/* Queue `index` is handed over or taken back anew, in its life: hand_over() again. On the serving loop's thread, no lock held. */
+/*
+ * Queue `index` is handed over or taken back anew, in its life: hand_over() again. On
+ * the serving loop's thread, no lock held.
+ */
 void virtio_enter(struct virtio *v, unsigned index);
 /* See quiesce() above. From any thread, with no lock held or the serving thread's own. */
 void virtio_quiet(struct virtio *v, unsigned index);
 /* See pause() above. From any thread, with no lock held. */
 void virtio_paused(struct virtio *v, unsigned index);
 /*
- * The device changed its config space: generation, interrupt. From any thread, no lock held. A field that a driver reads
- * in more than one access (4 bytes at a time) is changed by virtio_config_set() instead, with the generation at once.
+ * The device changed its config space: generation, interrupt. From any thread, no lock held. A field that a driver
+ * reads in more than one access (4 bytes at a time) is changed by virtio_config_set() instead, with the generation at
+ * once.
  */
 void virtio_config_changed(struct virtio *v);
 void virtio_config_set(struct virtio *v, unsigned offset, const void *bytes, unsigned len);
@@ -205,9 +214,9 @@ struct virtio_worker {
 int virtio_worker_start(struct virtio_worker *worker, const char *name) __attribute__((warn_unused_result));
 void virtio_worker_stop(struct virtio_worker *worker); /* copes with one that never started */
 /*
- * Patient, a thread that is woken does not take a processor from who is at work there, such as the vCPU that has woken it: it
- * has its turn when that rests or has used up its own, and at once where a processor is idle. By its own thread; one
- * that the user has scheduled in some way of theirs, or that is no worker's, stays as it is.
+ * Patient, a thread that is woken does not take a processor from who is at work there, such as the vCPU that has woken
+ * it: it has its turn when that rests or has used up its own, and at once where a processor is idle. By its own thread;
+ * one that the user has scheduled in some way of theirs, or that is no worker's, stays as it is.
  */
 void virtio_worker_be_patient(struct virtio_worker *worker, bool yes);
 
@@ -228,8 +237,9 @@ void virtio_config_write(struct virtio *v, unsigned offset, unsigned len, const 
 
 /* For a transport's device_type. */
 /*
- * stop(): resets the device, and waits until it is quiet, but not for ever: where a request on the host does not end, the
- * machine is ended (vm_stop()). On the thread of vm->loop or while that does not run, with no lock held; idempotent.
+ * stop(): resets the device, and waits until it is quiet, but not for ever: where a request on the host does not end,
+ * the machine is ended (vm_stop()). On the thread of vm->loop or while that does not run, with no lock held;
+ * idempotent.
  */
 void virtio_stop(struct virtio *v);
 /* pause() and resume(). */
@@ -237,8 +247,8 @@ bool virtio_pause(struct virtio *v) __attribute__((warn_unused_result));
 void virtio_resume(struct virtio *v);
 void virtio_power_on(struct virtio *v); /* reset(), with the device's lock held; stopped */
 /*
- * destroy(): frees *v, stopped. False: something on the host still uses it, which has to be left as it is, the transport's
- * struct device with it. NULL is fine.
+ * destroy(): frees *v, stopped. False: something on the host still uses it, which has to be left as it is, the
+ * transport's struct device with it. NULL is fine.
  */
 bool virtio_destroy(struct virtio *v);
 

@@ -495,6 +495,19 @@ static void test_host_without(void **state)
 	assert_int_equal(pci_host_type.create(&bed->vm, "x", &config, &dev, &err), 0);
 	assert_int_equal(dev->nr_regions, 1);
 	assert_int_equal(dev->regions[0]->size, 0x100000);
+	assert_ptr_equal(pci_host_bus(dev)->functions[0], pci_function_of(dev));
+	pci_host_type.destroy(dev);
+	/* A bus without its bridge: slot 0 is anybody's, and reset and restore know of no function. */
+	config.unseen = true;
+	assert_int_equal(pci_host_type.create(&bed->vm, "x", &config, &dev, &err), 0);
+	pci_host_type.start(dev);
+	device_reset(dev);
+	assert_null(pci_host_bus(dev)->functions[0]);
+	assert_int_equal(pci_config_read(pci_host_bus(dev), 0, PCI_VENDOR_ID, 4), 0xffffffff);
+	pci_bus_remove(pci_function_of(bed->test[0]));
+	assert_int_equal(pci_bus_add(pci_host_bus(dev), pci_function_of(bed->test[0]), 0, 0, &err), 0);
+	assert_int_equal(pci_config_read(pci_host_bus(dev), 0, PCI_VENDOR_ID, 2), PCI_TEST_VENDOR);
+	pci_bus_remove(pci_function_of(bed->test[0]));
 	pci_host_type.destroy(dev);
 }
 

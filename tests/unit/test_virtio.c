@@ -108,30 +108,31 @@ static void toy_let_go(struct toy *toy, unsigned index)
 		virtio_quiet(&toy->v, index);
 }
 
-static bool toy_pause(struct virtio *v, unsigned index)
+/* Whether the queue rests; if not, *later says that it is to, when it does. */
+static bool rests(struct toy *toy, unsigned index, bool *later)
 {
-	struct toy *toy = toy_of(v);
 	bool quiet;
 
 	add(&toy->quiesced[index]);
 	pthread_mutex_lock(&toy->lock);
 	quiet = toy->n[index] == 0;
-	toy->halting[index] = !quiet;
+	*later = !quiet;
 	pthread_mutex_unlock(&toy->lock);
 	return quiet;
+}
+
+static bool toy_pause(struct virtio *v, unsigned index)
+{
+	struct toy *toy = toy_of(v);
+
+	return rests(toy, index, &toy->halting[index]);
 }
 
 static void toy_quiesce(struct virtio *v, unsigned index)
 {
 	struct toy *toy = toy_of(v);
-	bool quiet;
 
-	add(&toy->quiesced[index]);
-	pthread_mutex_lock(&toy->lock);
-	quiet = toy->n[index] == 0;
-	toy->leaving[index] = !quiet;
-	pthread_mutex_unlock(&toy->lock);
-	if (quiet)
+	if (rests(toy, index, &toy->leaving[index]))
 		virtio_quiet(v, index);
 }
 

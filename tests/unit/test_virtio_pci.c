@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_virtio_pci.c - virtio's PCI transport, modern and legacy: registers, orders, widths, vectors, wires, doorbells. */
+/*
+ * test_virtio_pci.c - virtio's PCI transport, modern and legacy: registers, orders, widths, vectors, wires, doorbells.
+ */
 #include "pci_bed.h"
 
 #include <linux/virtio_pci.h>
@@ -80,7 +82,7 @@ static int toy_create(struct vm *vm, const char *name, const void *config, struc
 static struct bed *bed;
 static struct device *dev;
 static struct vpci *p;
-static uint64_t mem, io, msix;
+static uint64_t mem, io, notify, msix;
 static struct {
 	unsigned messages;
 	uint64_t addr;
@@ -176,12 +178,13 @@ static void enable_decoding(void)
 	cfg_write(bed, SLOT, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	io = cfg(PCI_BASE_ADDRESS_0, 4) & ~3U;
 	msix = cfg(PCI_BASE_ADDRESS_1, 4) & ~0xfU;
+	notify = cfg(PCI_BASE_ADDRESS_2, 4) & ~3U;
 	mem = (cfg(PCI_BASE_ADDRESS_4, 4) & ~0xfU) | (uint64_t)cfg(PCI_BASE_ADDRESS_5, 4) << 32;
 }
 
-static void set_up(void **state, bool legacy)
+static void set_up(void **state, bool legacy, bool ports)
 {
-	const struct virtio_config config = { .type = &toy_type, .legacy = legacy };
+	const struct virtio_config config = { .type = &toy_type, .legacy = legacy, .ports = ports };
 	struct error err;
 
 	bed_setup(state);
@@ -207,13 +210,19 @@ static void set_up(void **state, bool legacy)
 
 static int modern(void **state)
 {
-	set_up(state, false);
+	set_up(state, false, false);
+	return 0;
+}
+
+static int with_ports(void **state)
+{
+	set_up(state, false, true);
 	return 0;
 }
 
 static int transitional(void **state)
 {
-	set_up(state, true);
+	set_up(state, true, true);
 	return 0;
 }
 
@@ -687,8 +696,8 @@ static void test_doorbells(void **state)
 	assert_int_equal(kernel.n, 0);
 	drive();
 	assert_int_equal(kernel.n, QUEUES);
-	assert_ptr_equal(kernel.region, &p->mem);
-	assert_int_equal(kernel.last->offset, VPCI_NOTIFY + 4 * (QUEUES - 1));
+	assert_ptr_equal(kernel.region, p->ports ? &p->notify : &p->mem);
+	assert_int_equal(kernel.last->offset, (p->ports ? 0 : VPCI_NOTIFY) + 4 * (QUEUES - 1));
 	assert_false(kernel.last->match);
 	assert_int_equal(kernel.last->fd, toy->v.queues[QUEUES - 1]->kick);
 	/* They follow the BAR. */
@@ -696,7 +705,9 @@ static void test_doorbells(void **state)
 	assert_int_equal(kernel.n, 0);
 	enable_decoding();
 	assert_int_equal(kernel.n, QUEUES);
-	/* And where there is no kernel to take them, the handler serves: each address its queue, whatever is written. */
+	/*
+	 * And where there is no kernel to take them, the handler serves: each address its queue, whatever is written.
+	 */
 	run_loop();
 	for (unsigned i = 0; i < QUEUES; i++)
 		(void)kicked(i);
@@ -721,6 +732,55 @@ static void aim(unsigned bar, uint32_t offset, uint32_t len)
 	cfg_write(bed, SLOT, window + VIRTIO_PCI_CAP_OFFSET, 4, offset);
 	cfg_write(bed, SLOT, window + VIRTIO_PCI_CAP_LENGTH, 4, len);
 	window += sizeof(struct virtio_pci_cap);
+}
+
+/* Where the processor has ports, the same doorbells are there, and a driver finds these first. */
+static void test_port_doorbells(void **state)
+{
+	unsigned at = find_cap(PCI_CAP_ID_VNDR, VIRTIO_PCI_CAP_NOTIFY_CFG), next = cfg(at + PCI_CAP_LIST_NEXT, 1);
+
+	assert_int_equal(cfg(at + VIRTIO_PCI_CAP_BAR, 1), 2);
+	assert_int_equal(cfg(at + VIRTIO_PCI_CAP_OFFSET, 4), 0);
+	assert_int_equal(cfg(at + VIRTIO_PCI_CAP_LENGTH, 4), 4 * QUEUES);
+	assert_int_equal(cfg(at + VIRTIO_PCI_NOTIFY_CAP_MULT, 4), 4);
+	assert_int_equal(cfg(next + VIRTIO_PCI_CAP_CFG_TYPE, 1), VIRTIO_PCI_CAP_NOTIFY_CFG);
+	assert_int_equal(cfg(next + VIRTIO_PCI_CAP_BAR, 1), 4);
+	drive();
+	assert_int_equal(kernel.n, QUEUES);
+	run_loop();
+	for (unsigned i = 0; i < QUEUES; i++)
+		(void)kicked(i);
+	for (unsigned len = 1; len <= 4; len *= 2) {
+		bed_write(bed, SPACE_PIO, notify + 4, len, 2);
+		assert_true(kicked(1));
+		assert_false(kicked(0) || kicked(2));
+	}
+	assert_int_equal(bed_read(bed, SPACE_PIO, notify, 2), 0);
+	assert_false(kicked(0));
+	assert_int_equal(kernel.n, QUEUES);
+	/* In memory each is the kernel's from the second time on. */
+	for (unsigned i = 0; i < 2; i++) {
+		wr(VPCI_NOTIFY + 4, 2, 1);
+		assert_true(kicked(1));
+		assert_int_equal(kernel.n, QUEUES + 1);
+		assert_ptr_equal(kernel.region, &p->mem);
+		assert_int_equal(kernel.last->offset, VPCI_NOTIFY + 4);
+	}
+	wr(VPCI_NOTIFY + 4 * QUEUES, 2, 1);
+	assert_int_equal(kernel.n, QUEUES + 1);
+	assert_int_equal(faults(), 1);
+	aim(2, 8, 2);
+	cfg_write(bed, SLOT, window, 2, 0);
+	assert_true(kicked(2));
+	assert_int_equal(faults(), 0);
+	aim(2, VPCI_MEM_SIZE - VPCI_NOTIFY, 2);
+	cfg_write(bed, SLOT, window, 2, 0);
+	assert_false(kicked(0) || kicked(1) || kicked(2));
+	wr(VIRTIO_PCI_COMMON_STATUS, 1, 0);
+	run_loop();
+	assert_int_equal(kernel.n, 0);
+	wr(VPCI_NOTIFY + 4, 2, 1);
+	assert_int_equal(kernel.n, 0);
 }
 
 static void test_window(void **state)
@@ -936,6 +996,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_calls, modern, tear_down),
 		cmocka_unit_test_setup_teardown(test_wire, modern, tear_down),
 		cmocka_unit_test_setup_teardown(test_doorbells, modern, tear_down),
+		cmocka_unit_test_setup_teardown(test_doorbells, with_ports, tear_down),
+		cmocka_unit_test_setup_teardown(test_port_doorbells, with_ports, tear_down),
 		cmocka_unit_test_setup_teardown(test_window, modern, tear_down),
 		cmocka_unit_test_setup_teardown(test_legacy, transitional, tear_down),
 		cmocka_unit_test_setup_teardown(test_legacy_wire, transitional, tear_down),

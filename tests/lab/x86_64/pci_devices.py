@@ -3,12 +3,13 @@
 
 import re
 
-ALSO = {"arm64": ("pci-test",)}
+# Where it is the device tree that leads to the bus, there is no function but what is asked for.
+ALSO = {"arm64": ("default", "pci-test")}
 CASES = {"default": {"options": ()}, "pci-test": {"options": ("--pci-test",)}}
 
 GUEST = """
 for path in /sys/bus/pci/devices/*; do
-	echo "${path##*/} $(cat $path/vendor) $(cat $path/device) $(cat $path/class)"
+	[ -e $path ] && echo "${path##*/} $(cat $path/vendor) $(cat $path/device) $(cat $path/class)"
 done >/tmp/list
 facts pci </tmp/list
 """
@@ -17,7 +18,8 @@ facts pci </tmp/list
 def test(t, options):
     table = {entry["address"]: (entry["vendor"], entry["device"], entry["class"])
              for entry in t.machine(options=options)["pci"]}
-    t.check(table, "the machine's table has no PCI function at all")
+    least = (t.arch == "x86_64") + len(options)
+    t.check(len(table) >= least, "the machine's table has %d PCI functions, and not %d" % (len(table), least))
     guest = t.boot(GUEST, options=options)
     seen = {}
     for line in guest.facts("pci", 90):
