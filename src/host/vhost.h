@@ -5,9 +5,10 @@
  * Which queues, where they lie and which eventfds go with them is told here; virtio/vhost.c is the other side. A back
  * end reads and writes guest memory on its own, so between start_ring() and the return of stop_ring() a ring is its.
  *
- * Threads: all calls come from one thread at a time, that of the device's own loop, and may wait, though not for ever: who
- * talks to another program gives up after a while, and returns -ETIMEDOUT. Calls return 0 or -errno; -EFAULT and -EINVAL are
- * the driver's doing. After VHOST_GONE stop_ring() only tells where the ring stood, if that is known, and stop() forgets the memory.
+ * Threads: all calls come from one thread at a time, that of the device's own loop, and may wait, though not for ever:
+ * who talks to another program gives up after a while, and returns -ETIMEDOUT. Calls return 0 or -errno; -EFAULT and
+ * -EINVAL are the driver's doing. After VHOST_GONE stop_ring() only tells where the ring stood, if that is known, and
+ * stop() forgets the memory.
  */
 #ifndef TRAPLINE_HOST_VHOST_H
 #define TRAPLINE_HOST_VHOST_H
@@ -32,8 +33,8 @@ struct vhost_ring {
 	uint16_t size;                 /* descriptors */
 	uint64_t desc, driver, device; /* guest-physical: as struct virtq_state has them */
 	/*
-	 * Where the device stands. Split: `avail` is the index of the next available entry, and the used index is read from the
-	 * ring. Packed: slots, with the wrap counters (2.8.1).
+	 * Where the device stands. Split: `avail` is the index of the next available entry, and the used index is read
+	 * from the ring. Packed: slots, with the wrap counters (2.8.1).
 	 */
 	uint16_t avail, used;
 	bool avail_wrap, used_wrap;
@@ -42,8 +43,9 @@ struct vhost_ring {
 	int call;  /* the back end signals it for used buffers that the driver wants told */
 	int error; /* it signals this one when the driver broke a rule; -1: nobody wants to know */
 	/*
-	 * For stop_ring(): what a back end that is gone had taken, all of it before `avail`, and has not given back: the chains' heads,
-	 * in the order of the available ring. Room for `size` of them, the caller's; NULL: nobody wants to know.
+	 * For stop_ring(): what a back end that is gone had taken, all of it before `avail`, and has not given back:
+	 * the chains' heads, in the order of the available ring. Room for `size` of them, the caller's; NULL: nobody
+	 * wants to know.
 	 */
 	uint16_t *left;
 	unsigned nr_left;
@@ -53,7 +55,9 @@ enum vhost_event {
 	VHOST_CONFIG, /* the config space changed */
 	VHOST_GONE,   /* it serves nothing any more; rings are as it left them */
 	VHOST_BACK,   /* and again: to be started as from power-on */
-	/* Requests pass through the loop's thread, and many are under way, or few again: its wake-ups may wait, or not. */
+	/*
+	 * Requests pass through the loop's thread, and many are under way, or few again: its wake-ups may wait, or not.
+	 */
 	VHOST_MANY,
 	VHOST_FEW,
 };
@@ -61,30 +65,42 @@ enum vhost_event {
 struct vhost;
 
 struct vhost_ops {
-	/* What it can: the device's bits and the ring's (those of VIRTIO_F_* and VIRTIO_RING_F_*), none of a protocol's. */
+	/*
+	 * What it can: the device's bits and the ring's (those of VIRTIO_F_* and
+	 * VIRTIO_RING_F_*), none of a protocol's.
+	 */
 	int (*features)(struct vhost *b, uint64_t *features);
-	/* The driver is ready, with `features`, a part of the above; before the first start_ring(). The ranges are copied. */
+	/*
+	 * The driver is ready, with `features`, a part of the above; before the
+	 * first start_ring(). The ranges are copied.
+	 */
 	int (*start)(struct vhost *b, uint64_t features, const struct vhost_range *ranges, unsigned n);
 	int (*start_ring)(struct vhost *b, unsigned index, const struct vhost_ring *ring);
 	/*
-	 * When it returns, whatever it says, the back end touches the ring no more; what it had taken it has given back. (But a
-	 * program that does not answer, and that is not ours to kill, keeps the memory that it has mapped, and may do as it
-	 * likes with it: who is given a guest's memory is trusted with it.) Fills in
-	 * where the ring stood (avail, and for packed ones used and the wraps); -errno: that is not known. Of one that `accounts` it
+	 * When it returns, whatever it says, the back end touches the ring no more; what it had taken it has given
+	 * back. (But a program that does not answer, and that is not ours to kill, keeps the memory that it has mapped,
+	 * and may do as it likes with it: who is given a guest's memory is trusted with it.) Fills in where the ring
+	 * stood (avail, and for packed ones used and the wraps); -errno: that is not known. Of one that `accounts` it
 	 * always is, and what is left is told.
 	 */
 	int (*stop_ring)(struct vhost *b, unsigned index, struct vhost_ring *ring);
 	/*
-	 * All rings are stopped. Back to before start(), with no use of guest memory; but where b->resting, the device was not
-	 * reset, only paused, and what the driver has told it holds for the next start(), if b->resting still then.
+	 * All rings are stopped. Back to before start(), with no use of guest memory; but where b->resting, the device
+	 * was not reset, only paused, and what the driver has told it holds for the next start(), if b->resting still
+	 * then.
 	 */
 	int (*stop)(struct vhost *b);
 	/*
-	 * The device's config space, where that is the back end's; NULL: it is ours. Within its bytes. The last one fills `bytes`
-	 * from `offset` on, the other takes them from there.
+	 * The device's config space, where that is the back end's; NULL: it is ours. Within its bytes. The last one
+	 * fills `bytes` from `offset` on, the other takes them from there.
 	 */
 	int (*config_write)(struct vhost *b, unsigned offset, unsigned len, const uint8_t *bytes);
 	int (*config_read)(struct vhost *b, unsigned offset, unsigned len, uint8_t *bytes);
+	/*
+	 * Patient, who serves ring `index` takes no processor from who is at work there (virtio_worker_be_patient());
+	 * not so at first. -errno: that cannot be told, and will not. NULL: likewise.
+	 */
+	int (*be_patient)(struct vhost *b, unsigned index, bool yes);
 	void (*close)(struct vhost *b); /* frees */
 };
 
@@ -98,7 +114,9 @@ struct vhost {
 	bool accounts;     /* it is always known where a ring stood, and what is left; for split rings only */
 	uint64_t losses;   /* atomic: how often who serves it was lost */
 	struct loop *loop; /* that events come on, and calls; set by the owner before start() */
-	/* Called on the loop's thread, not from within a call. Set by the owner before start(); NULL: nobody listens. */
+	/*
+	 * Called on the loop's thread, not from within a call. Set by the owner before start(); NULL: nobody listens.
+	 */
 	void (*event)(void *arg, enum vhost_event event);
 	void *arg;
 };

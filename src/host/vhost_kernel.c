@@ -2,9 +2,9 @@
 /*
  * vhost_kernel.c - queues that the host's kernel serves: the ioctls of <linux/vhost.h>.
  *
- * Each device node takes a number of rings, told where they lie in this process, and begins and ends to serve them by an
- * ioctl of its own: a network a ring at a time, vsock both at once, SCSI all that there are. What begins a ring reads its
- * used index; what ends it returns when nothing of it is in flight.
+ * Each device node takes a number of rings, told where they lie in this process, and begins and ends to serve them by
+ * an ioctl of its own: a network a ring at a time, vsock both at once, SCSI all that there are. What begins a ring
+ * reads its used index; what ends it returns when nothing of it is in flight.
  */
 #include "host/vhost_kernel.h"
 
@@ -12,6 +12,8 @@
 #include <fcntl.h>
 #include <linux/vhost.h>
 #include <linux/virtio_config.h>
+#include <sched.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,9 @@
 #include <unistd.h>
 
 #define BIT(n) (1ULL << (n))
+
+#define KTHREADD 2  /* the parent of the kernel's threads */
+#define NEWEST   64 /* threads of the system among which those that have just been made are looked for */
 
 /* Bits that speak of the interface, not of a virtio device. 27 is ANY_LAYOUT elsewhere, which is always so here. */
 #define NOT_VIRTIO (BIT(VHOST_F_LOG_ALL) | BIT(VHOST_NET_F_VIRTIO_NET_HDR) | BIT(VIRTIO_F_ACCESS_PLATFORM))
@@ -32,7 +37,9 @@ struct kind {
 	unsigned rings;  /* of one descriptor; 0: all */
 	/* Ring `index` of the device has been set up, or is to end. 0 or -errno. */
 	int (*run)(struct kernel *k, unsigned index, bool on);
-	/* Instead, where a ring can only change while none runs: all halt, and those that are set up go on. Likewise. */
+	/*
+	 * Instead, where a ring can only change while none runs: all halt, and those that are set up go on. Likewise.
+	 */
 	int (*halt)(struct kernel *k);
 	int (*go)(struct kernel *k);
 };
@@ -41,6 +48,7 @@ struct kernel {
 	struct vhost b; /* first */
 	const struct kind *kind;
 	int fds[VHOST_PAIRS];
+	pid_t threads[VHOST_PAIRS]; /* who serves each, a network's; 0: not known, or not for us to schedule */
 	unsigned nr_fds;
 	struct vhost_map map;
 	uint64_t set_up; /* rings */
@@ -259,6 +267,21 @@ static int kernel_stop_ring(struct vhost *b, unsigned index, struct vhost_ring *
 	return r;
 }
 
+static int kernel_be_patient(struct vhost *b, unsigned index, bool yes)
+{
+	const struct sched_param none = { 0 };
+	const struct kernel *k = kernel_of(b);
+	pid_t thread = k->kind->rings ? k->threads[index / k->kind->rings] : 0;
+	int now = thread ? sched_getscheduler(thread) : -1;
+
+	if (!thread)
+		return -ENOTSUP;
+	/* Whoever has scheduled it in some other way meanwhile has the last word. */
+	if (now != (yes ? SCHED_OTHER : SCHED_BATCH))
+		return yes ? -EBUSY : 0;
+	return sched_setscheduler(thread, yes ? SCHED_BATCH : SCHED_OTHER, &none) ? -errno : 0;
+}
+
 static void kernel_close(struct vhost *b)
 {
 	struct kernel *k = kernel_of(b);
@@ -274,6 +297,7 @@ static const struct vhost_ops kernel_ops = {
 	.start_ring = kernel_start_ring,
 	.stop_ring = kernel_stop_ring,
 	.stop = kernel_stop,
+	.be_patient = kernel_be_patient,
 	.close = kernel_close,
 };
 
@@ -321,6 +345,70 @@ static int open_kernel(const struct kind *kind, unsigned n, struct kernel **out,
 	return 0;
 }
 
+/* The first bytes of a file of /proc, as text; empty: there is none. */
+static void proc_text(char *text, size_t size, const char *format, ...)
+{
+	char path[64];
+	ssize_t n;
+	va_list ap;
+	int fd;
+
+	va_start(ap, format);
+	vsnprintf(path, sizeof(path), format, ap);
+	va_end(ap);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? 0 : read(fd, text, size - 1);
+	text[n < 0 ? 0 : n] = '\0';
+	if (fd >= 0)
+		close(fd);
+}
+
+/*
+ * Whether `pid` is a thread that serves a device of ours. Since Linux 6.4 such a thread is one of this process; before,
+ * it is the kernel's, and named for the thread that has asked for it. No other process's name will do.
+ */
+static bool serves_us(pid_t pid)
+{
+	char text[64], wanted[64], state;
+	int parent, n;
+
+	proc_text(text, sizeof(text), "/proc/self/task/%d/comm", pid);
+	if (*text)
+		return strncmp(text, "vhost-", 6) == 0;
+	n = snprintf(wanted, sizeof(wanted), "%d (vhost-%d) ", pid, gettid());
+	proc_text(text, sizeof(text), "/proc/%d/stat", pid);
+	return strncmp(text, wanted, (size_t)n) == 0 && sscanf(text + n, "%c %d", &state, &parent) == 2 &&
+	       parent == KTHREADD;
+}
+
+/*
+ * The kernel tells nobody which thread it has made for a device. They are among the newest of the system, just now. A
+ * thread that somebody has scheduled in some way of theirs stays as it is; so do all where one is not found, or not for
+ * us to schedule, for which it takes root (CAP_SYS_NICE) before Linux 6.4.
+ */
+static void find_threads(struct kernel *k)
+{
+	const struct sched_param none = { 0 };
+	unsigned left = k->nr_fds;
+	char text[64], *newest;
+	pid_t last;
+
+	proc_text(text, sizeof(text), "/proc/loadavg");
+	newest = strrchr(text, ' ');
+	last = newest ? atoi(newest) : 0;
+	for (pid_t pid = last; left && pid > 0 && pid > last - NEWEST; pid--) {
+		if (!serves_us(pid))
+			continue;
+		k->threads[--left] = pid;
+		if (sched_getscheduler(pid) != SCHED_OTHER || sched_setscheduler(pid, SCHED_OTHER, &none)) {
+			left = k->nr_fds;
+			break;
+		}
+	}
+	if (left)
+		memset(k->threads, 0, sizeof(k->threads));
+}
+
 int vhost_net_open(const int *taps, unsigned pairs, struct vhost **out, struct error *err)
 {
 	struct kernel *k;
@@ -329,6 +417,7 @@ int vhost_net_open(const int *taps, unsigned pairs, struct vhost **out, struct e
 	if (r)
 		return r;
 	memcpy(k->taps, taps, pairs * sizeof(*taps));
+	find_threads(k);
 	*out = &k->b;
 	return 0;
 }

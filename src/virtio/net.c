@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * net.c - a network device (virtio 1.2, section 5.1): frames between its queues and a back end of the host's (host/net.h).
+ * net.c - a network device (virtio 1.2, section 5.1): frames between its queues and a back end of the host's
+ * (host/net.h).
  *
- * Each pair of queues has a thread, which waits for kicks and for the back end. Nothing is ever dropped for want of room:
- * a frame that comes when the guest has no buffers stays where it is, and the back end is not read until there are some;
- * a frame that the back end does not take stays in the guest's queue. What is dropped, and counted, is what the guest has
- * filtered out, what fits into no buffer of its, what is malformed, and all while the cable is out.
+ * Each pair of queues has a thread, which waits for kicks and for the back end. Nothing is ever dropped for want of
+ * room: a frame that comes when the guest has no buffers stays where it is, and the back end is not read until there
+ * are some; a frame that the back end does not take stays in the guest's queue. What is dropped, and counted, is what
+ * the guest has filtered out, what fits into no buffer of its, what is malformed, and all while the cable is out.
  *
  * A frame's header is ours on the way out: what the driver wrote is copied, what it may not say by the features that it
  * took is refused, and the copy goes to the host's kernel, which checks the rest.
@@ -117,7 +118,9 @@ static int gather(struct net_pair *p, struct virtq *q, size_t need)
 
 		if (p->nr_chains < VIRTQ_MAX && p->nr_chains < q->state->size && (!p->nr_chains || merge))
 			r = virtq_pop(q, &chain);
-		/* A queue that is broken is like one that is empty. A frame is given up where the host has no memory. */
+		/*
+		 * A queue that is broken is like one that is empty. A frame is given up where the host has no memory.
+		 */
 		if (r == 0 || r == -EINVAL)
 			return 0;
 		if (r == 1) {
@@ -134,10 +137,10 @@ static int gather(struct net_pair *p, struct virtq *q, size_t need)
 }
 
 /*
- * Who sends in bulk has the next frame soon. Where the guest shares a processor with this thread, as on a busy host, and each
- * frame took that from it, each would have an interrupt, and so would its acknowledgement; a guest that receives would be
- * taken from the copying of the last frame, the socket held, for the next. So the thread becomes patient in a
- * transfer, and finds many. No longer than that: who waits for an answer is served at once.
+ * Who sends in bulk has the next frame soon. Where the guest shares a processor with this thread, as on a busy host,
+ * and each frame took that from it, each would have an interrupt, and so would its acknowledgement; a guest that
+ * receives would be taken from the copying of the last frame, the socket held, for the next. So the thread becomes
+ * patient in a transfer, and finds many. No longer than that: who waits for an answer is served at once.
  */
 static void count_turn(struct net_pair *p, unsigned *turns, bool bulk)
 {
@@ -645,6 +648,7 @@ static void net_destroy(struct virtio *v)
 	}
 	net_close(net->host);
 	pthread_mutex_destroy(&net->lock);
+	net_patience_close(net);
 	free(net);
 }
 
@@ -722,6 +726,7 @@ static int net_create(struct vm *vm, const char *name, const void *config, struc
 	}
 	net->pairs = net->host->pairs;
 	net->kernel = o->vhost && !o->host.dry;
+	net->patience.timer.fd = -1;
 	mtu = o->mtu ? o->mtu : net->host->mtu;
 	net->config.max_virtqueue_pairs = htole16((uint16_t)net->pairs);
 	net->config.mtu = htole16((uint16_t)mtu);
@@ -759,6 +764,7 @@ static void net_counts(struct virtio *v, virtio_count_fn *one, void *arg)
 		{ "tx_oversized", offsetof(struct net_pair, tx_oversized) },
 		{ "tx_refused", offsetof(struct net_pair, tx_refused) },
 		{ "tx_unplugged", offsetof(struct net_pair, tx_unplugged) },
+		{ "vhost_patient", offsetof(struct net_pair, vhost_patient) },
 	};
 	const struct net *net = container_of(v, struct net, v);
 

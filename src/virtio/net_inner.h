@@ -50,6 +50,21 @@ struct net_pair {
 	uint64_t rx_frames, rx_filtered, rx_oversized, rx_unplugged, rx_reset;
 	uint64_t gathered; /* frames that the back end has, and has not sent yet */
 	uint64_t tx_frames, tx_malformed, tx_oversized, tx_refused, tx_unplugged;
+	uint64_t vhost_patient; /* times that the kernel's thread was told to be patient */
+};
+
+/* See net_patience.c. The vhost worker's, all of it. */
+struct net_patience {
+	struct loop_watch timer; /* a timerfd; -1: nobody can tell the kernel's threads anything */
+	bool looking;            /* it runs */
+	unsigned quiet;          /* looks in a row that saw nothing */
+	struct mem_window window;
+	struct net_patience_pair {
+		struct net *net;
+		struct loop_watch kick;  /* of the transmit queue, while the timer does not run */
+		uint16_t sent, received; /* indices, at the last look */
+		bool patient;            /* the kernel's thread is */
+	} pair[NET_PAIRS];
 };
 
 struct net {
@@ -70,6 +85,7 @@ struct net {
 	bool kernel;               /* it carries the frames, and not we */
 	struct virtio_vhost vhost; /* without a back end where we do */
 	struct loop_work relink;
+	struct net_patience patience;
 	struct loop_watch notice; /* of the back end's end, where nobody of ours reads its frames */
 };
 
@@ -78,7 +94,9 @@ static inline bool net_link_up(const struct net *net)
 	return __atomic_load_n(&net->plugged, __ATOMIC_RELAXED) && !__atomic_load_n(&net->gone, __ATOMIC_RELAXED);
 }
 
-/* In front of each frame in the guest's buffers (5.1.6.1): old drivers without merged buffers leave the last field out. */
+/*
+ * In front of each frame in the guest's buffers (5.1.6.1): old drivers without merged buffers leave the last field out.
+ */
 static inline size_t net_header_size(const struct net *net)
 {
 	if (virtio_has(&net->v, VIRTIO_F_VERSION_1) || virtio_has(&net->v, VIRTIO_NET_F_MRG_RXBUF))
@@ -109,6 +127,11 @@ void net_back_end_gone(struct net *net);
 int net_vhost_open(struct net *net, struct error *err) __attribute__((warn_unused_result));
 bool net_vhost_hand_over(struct virtio *v, unsigned index);
 void net_vhost_link(struct net *net); /* the cable was pulled or plugged in; from any thread */
+
+/* Once the back end is there. 0 or -errno. */
+int net_patience_open(struct net *net) __attribute__((warn_unused_result));
+void net_patience_close(struct net *net);                 /* when the vhost worker has ended */
+void net_patience_begin(struct net *net, unsigned index); /* the back end has queue `index` from now on */
 
 void net_filter_reset(struct net_filter *filter); /* power-on: everything passes */
 /* Whether a frame of at least NET_ETHERNET bytes is wanted. `mac`: the device's own. */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * net_vhost.c - a network device whose frames the host's kernel carries (vhost-net) between the guest's queues and a tap.
+ * net_vhost.c - a network device whose frames the host's kernel carries (vhost-net) between the guest's queues and a
+ * tap.
  *
- * The control queue, the config space and the cable stay ours. What the guest may have filtered on the user-space way it is
- * not offered here: nobody of ours sees its frames. While the cable is out, the rings are ours too, and served by nobody.
+ * The control queue, the config space and the cable stay ours. What the guest may have filtered on the user-space way
+ * it is not offered here: nobody of ours sees its frames. While the cable is out, the rings are ours too, and served by
+ * nobody.
  */
 #include <linux/virtio_ring.h>
 #include <string.h>
@@ -52,7 +54,10 @@ bool net_vhost_hand_over(struct virtio *v, unsigned index)
 		virtq_break(&v->queues[index]->q);
 		return true;
 	}
-	return virtio_vhost_start(&net->vhost, index);
+	if (!virtio_vhost_start(&net->vhost, index))
+		return false;
+	net_patience_begin(net, index);
+	return true;
 }
 
 static void relink(void *arg)
@@ -108,5 +113,10 @@ int net_vhost_open(struct net *net, struct error *err)
 	}
 	net->relink = (struct loop_work){ .fn = relink, .arg = net };
 	r = virtio_vhost_init(&net->vhost, &net->v, backend, ~not_ours, net->name, err);
-	return r ? r : open_notice(net, err);
+	if (r)
+		return r;
+	r = net_patience_open(net);
+	if (r)
+		return error_set(err, r, "%s: no timer: %s", net->name, strerror(-r));
+	return open_notice(net, err);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * test_net_vhost.c - a network device whose frames somebody else carries: which rings that one gets and when, and what
- * becomes of them with the cable out, and when the tap is gone. Tap and kernel are this file's; the kernel's vhost-net itself
- * is tried in the lab.
+ * becomes of them with the cable out, and when the tap is gone. Tap and kernel are this file's; the kernel's vhost-net
+ * itself is tried in the lab.
  */
 #include "unit.h"
 
@@ -31,6 +31,8 @@ static struct {
 	uint16_t avail[QUEUES]; /* where it began */
 	unsigned starts, stops;
 	uint64_t features;
+	bool patient[QUEUES];
+	unsigned times; /* that one became so */
 } host;
 
 static ssize_t tap_receive(struct net_backend *b, unsigned pair, const uint8_t **frame)
@@ -120,6 +122,13 @@ static int stop(struct vhost *b)
 	return 0;
 }
 
+static int be_patient(struct vhost *b, unsigned index, bool yes)
+{
+	__atomic_store_n(&host.patient[index], yes, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&host.times, yes, __ATOMIC_RELEASE);
+	return 0;
+}
+
 static void close_vhost(struct vhost *b)
 {
 	host.closes++;
@@ -130,6 +139,7 @@ static const struct vhost_ops vhost_ops = { .features = get_features,
 	.start_ring = start_ring,
 	.stop_ring = stop_ring,
 	.stop = stop,
+	.be_patient = be_patient,
 	.close = close_vhost };
 
 int __wrap_vhost_net_open(const int *taps, unsigned pairs, struct vhost **out, struct error *err);
@@ -349,6 +359,140 @@ static void test_tap_gone(void **state)
 	end(bed);
 }
 
+struct traffic {
+	uint32_t sent, received; /* bytes of each frame */
+	unsigned frames;         /* each way at a time */
+	bool indirect;
+};
+
+/* Word by word, for who looks at the same time. */
+static void put(struct vring_desc *to, const struct vring_desc *d)
+{
+	uint32_t *address = (uint32_t *)(void *)&to->addr;
+
+	__atomic_store_n(&address[0], (uint32_t)d->addr, __ATOMIC_RELAXED);
+	__atomic_store_n(&address[1], (uint32_t)(d->addr >> 32), __ATOMIC_RELAXED);
+	__atomic_store_n(&to->len, d->len, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->flags, d->flags, __ATOMIC_RELAXED);
+	__atomic_store_n(&to->next, d->next, __ATOMIC_RELAXED);
+}
+
+/* Some frames each way, as driver and kernel leave them in the rings of pair 0. */
+static void pass(struct bed *bed, const struct traffic *t)
+{
+	const struct virtq_state *tx = &bed->v->queues[TX0]->state, *rx = &bed->v->queues[RX0]->state;
+	uint8_t *ram = bed->memory->host;
+	struct vring_desc *desc = (void *)(ram + tx->desc), *table = (void *)(ram + TABLE);
+	struct vring_avail *avail = (void *)(ram + tx->driver);
+	struct vring_used *used = (void *)(ram + rx->device);
+
+	/* Two pieces: the header, and what is behind it. */
+	put(&table[0], &(struct vring_desc){ BUFFERS, 12, VRING_DESC_F_NEXT, 1 });
+	put(&table[1], &(struct vring_desc){ BUFFERS, t->sent - 12, 0, 0 });
+	put(&desc[0], t->indirect ? &(struct vring_desc){ TABLE, 32, VRING_DESC_F_INDIRECT, 0 } : &table[0]);
+	put(&desc[1], &table[1]);
+	for (unsigned i = 0; i < t->frames; i++) {
+		__atomic_store_n(&avail->ring[(avail->idx + i) % tx->size], 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&used->ring[(used->idx + i) % rx->size].len, t->received, __ATOMIC_RELAXED);
+	}
+	__atomic_store_n(&avail->idx, (uint16_t)(avail->idx + t->frames), __ATOMIC_RELEASE);
+	if (t->received)
+		__atomic_store_n(&used->idx, (uint16_t)(used->idx + t->frames), __ATOMIC_RELEASE);
+	virtio_kick(bed->v, TX0);
+	usleep(1000);
+}
+
+static unsigned times(void)
+{
+	return __atomic_load_n(&host.times, __ATOMIC_ACQUIRE);
+}
+
+static bool is_patient(void)
+{
+	return __atomic_load_n(&host.patient[RX0], __ATOMIC_ACQUIRE);
+}
+
+/* Until the thread was told once more: on a busy host, whose looks see nothing for a while, more than that. */
+static void pass_until_patient(struct bed *bed, const struct traffic *t)
+{
+	unsigned before = times(), i;
+
+	for (i = 0; i < 10000 && times() == before; i++)
+		pass(bed, t);
+	assert_true(i < 10000);
+}
+
+static void wait_until_not_patient(void)
+{
+	for (unsigned i = 0; i < 10000 && is_patient(); i++)
+		usleep(1000);
+	assert_false(is_patient());
+}
+
+static void test_patient_in_transfers(void **state)
+{
+	static const struct traffic transfers[] = {
+		{ .sent = 65536, .received = 78, .frames = 40 },
+		{ .sent = 1526, .received = 78, .frames = 40 },
+		{ .sent = 65536, .received = 0, .frames = 40, .indirect = true },
+		{ .sent = 78, .received = 1536, .frames = 40 },
+	};
+	/* So few that a look between a question and its answer finds no more than that. */
+	static const struct traffic questions[] = { { 79, 300, 4 }, { 1526, 1526, 4 } };
+	struct bed *bed = begin(ALL);
+
+	for (unsigned i = 0; i < 100; i++)
+		pass(bed, &questions[i / 50]);
+	assert_int_equal(times(), 0);
+	for (unsigned i = 0; i < sizeof(transfers) / sizeof(transfers[0]); i++) {
+		pass_until_patient(bed, &transfers[i]);
+		assert_false(host.patient[RX1]);
+		/* Whatever comes next, or if nothing does. */
+		for (unsigned n = 0; i % 2 && n < 10000 && is_patient(); n++)
+			pass(bed, &questions[0]);
+		wait_until_not_patient();
+	}
+	assert_int_equal(net_of(bed)->pair[0]->vhost_patient, times());
+	assert_true(times() >= sizeof(transfers) / sizeof(transfers[0]));
+	/* The cable ends it as well. */
+	pass_until_patient(bed, &transfers[0]);
+	set_link(bed, false);
+	wait_until_not_patient();
+	set_link(bed, true);
+	pass_until_patient(bed, &transfers[0]);
+	end(bed);
+}
+
+/* What a driver writes is no more than a hint, and harms nobody. */
+static void test_patience_with_broken_rings(void **state)
+{
+	struct bed *bed = begin(ALL);
+	const struct virtq_state *tx = &bed->v->queues[TX0]->state;
+	uint8_t *ram = bed->memory->host;
+	struct vring_desc *desc = (void *)(ram + tx->desc);
+	struct vring_avail *avail = (void *)(ram + tx->driver);
+	const struct vring_desc tries[] = {
+		{ BUFFERS, 64, VRING_DESC_F_NEXT, 0 },                 /* a circle */
+		{ BUFFERS, 64, VRING_DESC_F_NEXT, 65535 },             /* beyond the table */
+		{ tx->desc, 16, VRING_DESC_F_INDIRECT, 0 },            /* a table in a table */
+		{ RAM - 8, 1u << 31, VRING_DESC_F_INDIRECT, 0 },       /* half of it outside of memory */
+		{ UINT64_MAX - 8, UINT32_MAX, VRING_DESC_F_INDIRECT }, /* and all round */
+		{ BUFFERS, 15, VRING_DESC_F_INDIRECT, 0 },             /* less than a descriptor */
+	};
+
+	for (unsigned i = 0; i < sizeof(tries) / sizeof(tries[0]); i++) {
+		put(&desc[0], &tries[i]);
+		for (unsigned n = 0; n < 15; n++) {
+			__atomic_store_n(&avail->ring[avail->idx % tx->size], n % 3 ? 0 : UINT16_MAX, __ATOMIC_RELAXED);
+			__atomic_store_n(&avail->idx, (uint16_t)(avail->idx + 1), __ATOMIC_RELEASE);
+			virtio_kick(bed->v, TX0);
+			usleep(1000);
+		}
+	}
+	wait_until_not_patient();
+	end(bed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,6 +502,8 @@ int main(void)
 		cmocka_unit_test(test_cable),
 		cmocka_unit_test(test_begins_without_cable),
 		cmocka_unit_test(test_tap_gone),
+		cmocka_unit_test(test_patient_in_transfers),
+		cmocka_unit_test(test_patience_with_broken_rings),
 	};
 
 	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
