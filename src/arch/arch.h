@@ -129,8 +129,9 @@ struct arch_kvm {
 };
 
 struct arch {
-	const char *name;                     /* "x86_64" */
-	const char *const *kernel_candidates; /* where a kernel is sought without -k; NULL-ended; %s: uname -r */
+	const char *name;                        /* "x86_64" */
+	const char *const *kernel_candidates;    /* where a kernel is sought without -k; NULL-ended; %s: uname -r */
+	const char *const *kernel_candidates_32; /* with --aarch32; NULL: such a machine there is not */
 
 	/* 0 or -errno with `status` USAGE: RAM or vCPU numbers that this machine cannot have on any host. */
 	int (*check)(const struct guest_config *config, struct error *err);
@@ -147,7 +148,9 @@ struct arch {
 	/* Once, when the guest runs: what was put off for its start. Ended by destroy(). */
 	void (*started)(struct board *board);
 	void (*info)(struct board *board, struct board_info *info);
-	/* The device tree that a guest gets, of *size bytes, which the caller frees; NULL: it gets none. 0 or -errno. */
+	/*
+	 * The device tree that a guest gets, of *size bytes, which the caller frees; NULL: it gets none. 0 or -errno.
+	 */
 	int (*tree)(struct board *board, void **bytes, size_t *size, struct error *err);
 
 	const struct arch_kvm *kvm; /* NULL: the host's CPU is another, and has no guests of this one */

@@ -71,10 +71,11 @@ int cmd_device_test(int argc, char **argv, struct error *err);
 		OPTION_STRING, 'F', "flash", "FILE", "a flash chip, such as OVMF's variables; x86: --firmware's",      \
 			&(m)->guest.flash                                                                              \
 	}
+_Static_assert(PCI_FUNCTIONS == 8, "--pci-test-functions says so");
 #define OPTIONS_PCI_TEST(m)                                                                                            \
 	{ OPTION_FLAG, 0, "pci-test", NULL, "add the PCI function that tests drive", &(m)->guest.pci_test },           \
 	{                                                                                                              \
-		OPTION_COUNT, 0, "pci-test-functions", "N", "the same, as a device of N functions (1-8)",              \
+		OPTION_RANGE, 0, "pci-test-functions", "1-8", "the same, as a device of so many functions",            \
 			&(m)->guest.pci_test_functions                                                                 \
 	}
 

@@ -21,8 +21,10 @@
 #include "cli/devices.h"
 #include "cli/options.h"
 #include "cli/tester.h"
+#include "core/word.h"
 #include "host/unix.h"
 
+#define ARCHS         8                                     /* names of architectures in a line, at most */
 #define DEFAULT_EPOCH (946684800LL * (int64_t)NSEC_PER_SEC) /* 2000-01-01, a Saturday */
 /* What a pipe that is writable takes without making us wait. */
 #define WRITE_CHUNK 4096
@@ -306,6 +308,24 @@ static int with_signals(struct device_test *d, struct error *err)
 	return status;
 }
 
+static int no_arch(const char *name, struct error *err)
+{
+	const char *names[ARCHS + 1] = { NULL }, *nearest;
+	char all[ARCHS * 16] = "";
+
+	for (unsigned i = 0; i < ARCHS && archs[i]; i++) {
+		size_t at = strlen(all);
+
+		names[i] = archs[i]->name;
+		snprintf(all + at, sizeof(all) - at, "%s%s", i ? " and " : "", names[i]);
+	}
+	nearest = word_nearest(name, names);
+	error_set(err, -EINVAL, "--arch '%.100s': there are %s", name, all);
+	if (nearest)
+		error_hint(err, "did you mean '%s'?", nearest);
+	return STATUS_USAGE;
+}
+
 static int parse(struct device_test *d, int argc, char **argv, struct error *err)
 {
 	struct machine_config *m = &d->config;
@@ -330,10 +350,10 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 		{ OPTION_FLAG, 'h', "help", NULL, "print this", &d->help },
 		{ OPTION_END, 0, NULL, NULL, NULL, NULL },
 	};
-	int rest;
+	struct option_words words;
 
 	devices_init(&d->devices, NULL);
-	if (options_parse(specs, argc - 1, argv + 1, &rest, err))
+	if (options_parse(specs, argc - 1, argv + 1, &words, err))
 		return STATUS_USAGE;
 	if (d->help) {
 		printf("usage: trapline device-test [options]\n");
@@ -342,8 +362,9 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 		       "Exit status: 0 'quit' or the input's end, 1 host failure, 2 usage, 20 a signal.\n");
 		return STATUS_OK;
 	}
-	if (rest) {
+	if (words.n) {
 		error_set(err, -EINVAL, "device-test takes no words: '%s'", argv[1]);
+		options_astray(&words, err);
 		return STATUS_USAGE;
 	}
 	if (d->socket_path && unix_check(d->socket_path, err)) {
@@ -354,13 +375,8 @@ static int parse(struct device_test *d, int argc, char **argv, struct error *err
 	m->guest.nr_place = d->place.n;
 	m->guest.hvcs.nr_ports = VM_HVCS; /* of a virtio console, where one is asked for */
 	m->arch = arch_find(d->arch);
-	if (!m->arch) {
-		error_set(err, -EINVAL, "--arch %s: there is", d->arch);
-		for (const struct arch *const *arch = archs; *arch; arch++)
-			snprintf(err->text + strlen(err->text), sizeof(err->text) - strlen(err->text), " %s",
-				(*arch)->name);
-		return STATUS_USAGE;
-	}
+	if (!m->arch)
+		return no_arch(d->arch, err);
 	return devices_config(&d->devices, m, err) ? err->status : STATUS_OK;
 }
 

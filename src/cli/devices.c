@@ -175,7 +175,8 @@ static char *next_word(char **at)
 	return word;
 }
 
-static int unknown_key(const struct device_option *o, const char *name, struct error *err)
+/* `valued`: it was written with a value; one without may be a value that lacks its key. */
+static int unknown_key(const struct device_option *o, const char *name, bool valued, struct error *err)
 {
 	const char *names[DEVICE_KEYS + 2] = { transport_key }, *nearest;
 	unsigned n = 1;
@@ -183,9 +184,13 @@ static int unknown_key(const struct device_option *o, const char *name, struct e
 	for (const struct device_key *key = o->keys; key && key->name; key++)
 		names[n++] = key->name;
 	nearest = word_nearest(name, names);
+	if (!o->words && !nearest && !valued)
+		return error_set(err, -EINVAL, "'%.100s' is not of the form %s", name, o->value);
 	error_set(err, -EINVAL, "there is no '%.100s'", name);
 	if (nearest)
 		error_hint(err, "did you mean '%s'?", nearest);
+	else if (!o->words)
+		error_hint(err, "its form is %s", o->value);
 	else
 		error_hint(err, "a comma in a path or a text is written twice; man trapline tells what there is");
 	return -EINVAL;
@@ -210,7 +215,7 @@ static int take_key(const struct device_option *o, char *word, struct device_val
 		}
 	}
 	if (!target)
-		return unknown_key(o, word, err);
+		return unknown_key(o, word, equals, err);
 	if (*target)
 		return error_set(err, -EINVAL, "'%s' is given twice", word);
 	if (flag && text)
@@ -266,6 +271,8 @@ static int make(const struct devices *d, struct device_made *made, struct guest_
 		r = parse_transport(transport ? transport : d->transport, &device->transport, err);
 	if (r == 0)
 		r = o->parse(&value, m, &made->config, err);
+	if (r == 1 && transport)
+		r = error_set(err, -EINVAL, "%s= does not go with none", transport_key);
 	if (r < 0)
 		return error_prefix(err, r, "%.300s", made->label);
 	if (o->type_of)

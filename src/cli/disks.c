@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * disks.c - --disk: a raw image or a block device of the host, which we serve; an image of another format or an NBD export,
- * which qemu-storage-daemon does; or a folder of the host's as the guest's root.
+ * disks.c - --disk: a raw image or a block device of the host, which we serve; an image of another format or an NBD
+ * export, which qemu-storage-daemon does; or a folder of the host's as the guest's root.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -118,7 +118,7 @@ static int image_source(const struct device_value *value, struct image_config *c
 		if (!qsd->ro && (r == -EACCES || r == -EROFS) && access(path, R_OK) == 0)
 			error_hint(err, "add ,ro to only read it");
 	}
-	return r ? r : disk_chain_check(path, qsd->format, false, err);
+	return r ? r : disk_chain_check(path, qsd->format, NULL, err);
 }
 
 static int image_parse(

@@ -93,14 +93,12 @@ static int parse_kind(const char *word, struct net_config *c, struct error *err)
 	return -EINVAL;
 }
 
-/* kvmtool's form, "mode=tap,trans=virtio,tapif=tap0", is made ours. */
+/* The keys of kvmtool's form, "mode=tap,trans=virtio,tapif=tap0", are made ours. */
 static int take_kvmtools(struct device_value *value, struct error *err)
 {
 	static const unsigned same[][2] = { { KEY_TAPIF, KEY_IFNAME }, { KEY_GUEST_MAC, KEY_MAC } };
 	const char *trans = value->keys[KEY_TRANS];
 
-	if (strncmp(value->words[0], "mode=", 5) == 0)
-		value->words[0] += 5;
 	if (trans && strcmp(trans, "virtio") != 0)
 		return error_set(
 			err, -EINVAL, "trans=%.40s: there is only virtio; transport= says what carries it", trans);
@@ -134,11 +132,11 @@ static int check_keys(const struct device_value *value, enum net_kind kind, stru
 	return 0;
 }
 
-/* No network, and so nothing to say of it. 1, or -EINVAL. */
+/* No network, and so nothing to say of it, by the names that the user has for it. 1, or -EINVAL. */
 static int check_none(const struct device_value *value, struct error *err)
 {
 	for (unsigned key = 0; key < NR_KEYS; key++) {
-		if (key != KEY_TRANS && value->keys[key])
+		if (value->keys[key])
 			return error_set(
 				err, -EINVAL, "%s%s does not go with none", keys[key].name, keys[key].flag ? "" : "=");
 	}
@@ -201,11 +199,13 @@ static int network_parse(
 	o->host.pairs = 1;
 	o->host.dry = m->dry_run && !m->device_test;
 	o->guest = m->name;
-	r = take_kvmtools(&own, err);
-	if (r == 0)
-		r = parse_kind(own.words[0], &o->host, err);
+	if (strncmp(own.words[0], "mode=", 5) == 0)
+		own.words[0] += 5;
+	r = parse_kind(own.words[0], &o->host, err);
 	if (r == 1)
-		r = check_none(&own, err);
+		return check_none(&own, err);
+	if (r == 0)
+		r = take_kvmtools(&own, err);
 	return r ? r : parse_values(&own, o, err);
 }
 

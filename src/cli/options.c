@@ -52,6 +52,17 @@ static int parse_count(const char *text, unsigned *count, struct error *err)
 	return 0;
 }
 
+/* What --help calls the value is what it can be. */
+static int parse_range(const char *range, const char *text, unsigned *count, struct error *err)
+{
+	unsigned least = 0, most = 0;
+	int r = parse_count(text, count, err);
+
+	if (r == 0 && (sscanf(range, "%u-%u", &least, &most) != 2 || *count < least || *count > most))
+		r = error_set(err, -ERANGE, "'%s' is not in %s", text, range);
+	return r;
+}
+
 static int append(struct option_values *values, const char *text, struct error *err)
 {
 	if (values->n == OPTION_VALUES)
@@ -81,6 +92,8 @@ static int store(const struct option_spec *spec, const char *value, struct error
 		return append(spec->target, value, err);
 	case OPTION_COUNT:
 		return parse_count(value, spec->target, err);
+	case OPTION_RANGE:
+		return parse_range(spec->value, value, spec->target, err);
 	case OPTION_SIZE:
 		return options_size(value, spec->target, err);
 	default:
@@ -102,7 +115,8 @@ static unsigned collect(const struct option_spec *specs, const char *names[NAMES
 	return n;
 }
 
-static int unknown(const struct option_spec *specs, const char *word, size_t len, struct error *err)
+/* `dashes` and then `word`, as far as `len`, are no option. */
+static int unknown(const struct option_spec *specs, const char *dashes, const char *word, size_t len, struct error *err)
 {
 	char name[WORD_MAX] = "";
 	const char *names[NAMES], *nearest;
@@ -111,7 +125,7 @@ static int unknown(const struct option_spec *specs, const char *word, size_t len
 	if (len < sizeof(name))
 		memcpy(name, word, len);
 	nearest = word_nearest(name, names);
-	error_set(err, -EINVAL, "unknown option '--%.*s'", (int)(len < 100 ? len : 100), word);
+	error_set(err, -EINVAL, "unknown option '%s%.*s'", dashes, (int)(len < 100 ? len : 100), word);
 	if (nearest)
 		error_hint(err, "did you mean '--%s'?", nearest);
 	else
@@ -148,16 +162,14 @@ static int parse_one(const struct option_spec *specs, int argc, char **argv, int
 {
 	const char *arg = argv[*i], *value = NULL;
 	bool is_long = arg[1] == '-';
-	size_t len = is_long ? strcspn(arg + 2, "=") : 1;
+	size_t len = is_long ? strcspn(arg + 2, "=") : 1, all = arg[1] == '=' ? 1 : strcspn(arg + 1, "=");
 	const struct option_spec *spec = find(specs, is_long ? arg + 2 : NULL, len, arg[1]);
 
-	if (!spec) {
-		if (is_long)
-			return unknown(specs, arg + 2, len, err);
-		error_set(err, -EINVAL, "unknown option '-%c'", arg[1]);
-		error_hint(err, "--help lists the options");
-		return -EINVAL;
-	}
+	if (!spec && is_long)
+		return unknown(specs, "--", arg + 2, len, err);
+	/* "-kernel" is what other programs call it, and no file "ernel". */
+	if (!spec || (!is_long && all > 1 && find(specs, arg + 1, all, 0)))
+		return unknown(specs, "-", arg + 1, all, err);
 	if (is_long && arg[2 + len] == '=')
 		value = arg + 3 + len;
 	else if (!is_long && arg[2])
@@ -179,25 +191,50 @@ static int parse_one(const struct option_spec *specs, int argc, char **argv, int
 	return 0;
 }
 
-int options_parse(const struct option_spec *specs, int argc, char **argv, int *rest, struct error *err)
+/* Whether a word that follows `arg` may have been meant as its value: the option's name, or NULL. */
+static const char *takes_none(const struct option_spec *specs, const char *arg)
 {
+	const struct option_spec *spec;
+
+	if (strncmp(arg, "--", 2) != 0)
+		return NULL;
+	spec = find(specs, arg + 2, strlen(arg + 2), 0);
+	return spec && value_is_optional(spec) ? spec->name : NULL;
+}
+
+int options_parse(const struct option_spec *specs, int argc, char **argv, struct option_words *words, struct error *err)
+{
+	const char *option = NULL;
 	bool only_words = false;
 	int i = 0, r;
 
-	*rest = 0;
+	*words = (struct option_words){ 0 };
 	while (i < argc) {
 		if (only_words || argv[i][0] != '-' || !argv[i][1]) {
-			argv[(*rest)++] = argv[i++];
+			if (option) {
+				words->option = option;
+				words->astray = argv[i];
+			}
+			option = NULL;
+			argv[words->n++] = argv[i++];
 		} else if (strcmp(argv[i], "--") == 0) {
 			only_words = true;
+			option = NULL;
 			i++;
 		} else {
+			option = takes_none(specs, argv[i]);
 			r = parse_one(specs, argc, argv, &i, err);
 			if (r)
 				return r;
 		}
 	}
 	return 0;
+}
+
+void options_astray(const struct option_words *words, struct error *err)
+{
+	if (words->astray)
+		error_hint(err, "did you mean '--%s=%.100s'?", words->option, words->astray);
 }
 
 void options_help(const struct option_spec *specs, FILE *out)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "arch/find_kernel.h"
 #include "cli/consoles.h"
@@ -21,6 +22,7 @@ struct run_options {
 	struct host_options host;
 	struct devices devices;
 	struct option_values place;
+	struct option_words words;
 	const char *stats;
 	bool dry_run, json, help, no_kernel_cache;
 	char kernel[4096]; /* where a kernel was found, when none was named */
@@ -43,11 +45,14 @@ static void help(const struct option_spec *specs)
 	       "guest's, 22 power-off without one.\n");
 }
 
-/* A word that is no option; argv[1] is the first of `n`. */
-static int take_kernel(struct machine_config *m, int n, char **argv, struct error *err)
+/* A word that is no option; argv[1] is the first of them. */
+static int take_kernel(struct machine_config *m, const struct option_words *words, char **argv, struct error *err)
 {
+	int n = words->n;
+
 	if (n > 1 || (n == 1 && m->guest.kernel)) {
 		error_set(err, -EINVAL, "one kernel too many: '%s'", argv[n]);
+		options_astray(words, err);
 		return usage_error(err);
 	}
 	if (n == 1)
@@ -62,7 +67,7 @@ static int take_kernel(struct machine_config *m, int n, char **argv, struct erro
 			&(a)->aarch32 },                                                                               \
 		{ OPTION_STRING, 0, "psci", "WHO", "arm64: kvm (default) or user answers calls to firmware",           \
 			&(a)->psci },                                                                                  \
-		{ OPTION_FLAG, 0, "nested", NULL, "arm64: EL2 for the guest; refused as yet", &(a)->nested },          \
+		{ OPTION_FLAG, 0, "nested", NULL, "arm64: EL2 for the guest's hypervisor", &(a)->nested },             \
 		{ OPTION_FLAG, 0, "pmu", NULL, "arm64: the guest has a PMU (performance counters)", &(a)->pmu },       \
 		{ OPTION_FLAG, 0, "disable-sve", NULL, "arm64: no SVE, even where KVM has it", &(a)->disable_sve },    \
 		{ OPTION_STRING, 0, "sve-max-vl", "BITS", "arm64: SVE's longest vectors; default: KVM's",              \
@@ -137,16 +142,14 @@ static int parse(struct run_options *o, int argc, char **argv, struct error *err
 		{ OPTION_FLAG, 'h', "help", NULL, "print this", &o->help },
 		{ OPTION_END, 0, NULL, NULL, NULL, NULL },
 	};
-	int rest;
-
 	devices_init(&o->devices, NULL);
-	if (options_parse(specs, argc - 1, argv + 1, &rest, err))
+	if (options_parse(specs, argc - 1, argv + 1, &o->words, err))
 		return usage_error(err);
 	if (o->help) {
 		help(specs);
 		return STATUS_OK;
 	}
-	return take_kernel(m, rest, argv, err);
+	return take_kernel(m, &o->words, argv, err);
 }
 
 /* Firmware finds its own kernel, on the guest's disks. */
@@ -156,13 +159,16 @@ static int check_firmware(const struct guest_config *guest, struct error *err)
 		const char *option;
 		bool given;
 	} others[] = {
-		{ "-k", guest->kernel },
 		{ "-i", guest->initrd },
 		{ "-p", guest->params },
 		{ "--no-default-params", guest->no_default_params },
 		{ "--boot", guest->boot },
 	};
 
+	if (guest->kernel) {
+		error_set(err, -EINVAL, "a kernel and --firmware exclude each other: leave one of them out");
+		return usage_error(err);
+	}
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		if (others[i].given) {
 			error_set(err, -EINVAL, "%s goes with a kernel, not with --firmware: leave one of them out",
@@ -192,6 +198,17 @@ static int check_telling(struct run_options *o, struct error *err)
 	return STATUS_OK;
 }
 
+static int name_kernel(struct run_options *o, struct error *err)
+{
+	const struct arch *arch = o->machine.arch;
+	const char *const *narrow = o->machine.guest.arm.aarch32 ? arch->kernel_candidates_32 : NULL;
+
+	if (find_kernel(narrow ? narrow : arch->kernel_candidates, o->kernel, sizeof(o->kernel), err))
+		return err->status = STATUS_IMAGE;
+	o->machine.guest.kernel = o->kernel;
+	return STATUS_OK;
+}
+
 static int check(struct run_options *o, struct error *err)
 {
 	if (consoles_config(&o->consoles, &o->ttys, o->machine.consoles, &o->machine.guest.hvcs, err))
@@ -209,12 +226,7 @@ static int check(struct run_options *o, struct error *err)
 		return err->status ? err->status : STATUS_HOST;
 	if (o->machine.guest.firmware)
 		return check_firmware(&o->machine.guest, err);
-	if (!o->machine.guest.kernel) {
-		if (find_kernel(o->machine.arch->kernel_candidates, o->kernel, sizeof(o->kernel), err))
-			return err->status = STATUS_IMAGE;
-		o->machine.guest.kernel = o->kernel;
-	}
-	return STATUS_OK;
+	return o->machine.guest.kernel ? STATUS_OK : name_kernel(o, err);
 }
 
 static int print_machine(const struct machine *machine, bool json, struct error *err)
@@ -297,6 +309,14 @@ static int run_with_stats(const struct run_options *o, struct error *err)
 	return status;
 }
 
+/* The word that may be an option's value is taken for the kernel's name, and there is no such file. */
+static bool kernel_astray(const struct run_options *o)
+{
+	const char *kernel = o->machine.guest.kernel;
+
+	return kernel && kernel == o->words.astray && access(kernel, F_OK);
+}
+
 int cmd_run(int argc, char **argv, struct error *err)
 {
 	struct run_options o = {
@@ -316,6 +336,8 @@ int cmd_run(int argc, char **argv, struct error *err)
 	status = check(&o, err);
 	if (status == STATUS_OK)
 		status = run_with_stats(&o, err);
+	if (status == STATUS_IMAGE && !err->hint[0] && kernel_astray(&o))
+		options_astray(&o.words, err);
 	devices_free(&o.devices);
 	host_options_free(&o.host);
 	if (err->text[0] && o.machine.name)

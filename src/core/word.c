@@ -2,8 +2,10 @@
 /* word.c - the nearest name for a mistyped one. */
 #include "core/word.h"
 
+#include <ctype.h>
 #include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 
 #define WORD_LONGEST 48
 
@@ -14,7 +16,15 @@ static unsigned min3(unsigned a, unsigned b, unsigned c)
 	return m < c ? m : c;
 }
 
-/* Edits (insert, delete, replace, swap neighbours) that turn a into b; both shorter than WORD_LONGEST. */
+static bool same(char a, char b)
+{
+	return tolower((unsigned char)a) == tolower((unsigned char)b);
+}
+
+/*
+ * Edits (insert, delete, replace, swap neighbours) that turn a into b, whichever case its
+ * letters have; both shorter than WORD_LONGEST.
+ */
 static unsigned distance(const char *a, const char *b)
 {
 	unsigned rows[3][WORD_LONGEST + 1], *before = rows[0], *last = rows[1], *row = rows[2];
@@ -27,8 +37,8 @@ static unsigned distance(const char *a, const char *b)
 
 		row[0] = i;
 		for (unsigned j = 1; j <= n; j++) {
-			row[j] = min3(last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] != b[j - 1]));
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+			row[j] = min3(last[j] + 1, row[j - 1] + 1, last[j - 1] + !same(a[i - 1], b[j - 1]));
+			if (i > 1 && j > 1 && same(a[i - 1], b[j - 2]) && same(a[i - 2], b[j - 1]) &&
 				before[j - 2] + 1 < row[j])
 				row[j] = before[j - 2] + 1;
 		}
@@ -44,7 +54,7 @@ static bool begins(const char *a, const char *b)
 {
 	size_t len = strlen(a) < strlen(b) ? strlen(a) : strlen(b);
 
-	return len >= 3 && strncmp(a, b, len) == 0;
+	return len >= 3 && strncasecmp(a, b, len) == 0;
 }
 
 const char *word_nearest(const char *word, const char *const *names)

@@ -163,9 +163,10 @@ def test_kvmtools_names_are_taken():
 
 def test_firmware_and_what_is_a_kernels():
     rom = path_of("rom", b"\xf4" * 0x10000)
-    for option in (("-k", GOOD), ("-i", GOOD), ("-p", "quiet"), ("--boot", "pvh"), ("--no-default-params",)):
+    for option in (("-i", GOOD), ("-p", "quiet"), ("--boot", "pvh"), ("--no-default-params",)):
         refuse(dry("--firmware", rom, *option), USAGE, option[0], "--firmware")
-    refuse(dry("--firmware", rom, GOOD), USAGE, "-k", "--firmware")
+    for option in (("-k", GOOD), (GOOD,)):
+        refuse(dry("--firmware", rom, *option), USAGE, "a kernel and --firmware exclude each other")
 
 
 def test_flash_below_the_firmware():
@@ -197,7 +198,7 @@ def test_an_arm64_machines_firmware_and_flash():
         refuse_arm(IMAGE, ("flash-odd", str(size), "power of two"), "--flash", path_of("flash-odd"))
     with open(path_of("image-big"), "wb") as file:
         file.truncate(64 << 20)
-    refuse_arm(IMAGE, ("image-big", "too large"), "--firmware", path_of("image-big"))
+    refuse_arm(IMAGE, ("image-big", "in the device tree's place", "-m gives"), "--firmware", path_of("image-big"))
     refuse_arm(IMAGE, ("image", "too large"), "--firmware", path_of("image-big"), "--firmware-address", "0x80200000")
     refuse_arm(IMAGE, ("firmware", "image-none", "No such file"), "--firmware", path_of("image-none"))
     refuse_arm(USAGE, ("--firmware-address", "not in RAM"), "--firmware", image, "--firmware-address", "0x40000000")
@@ -231,7 +232,7 @@ def test_no_permission_for_kvm():
 
 
 def test_a_device_that_is_not_kvm():
-    refuse(run("run", "-k", GOOD, "--kvm-device", "/dev/null"), KVM, "/dev/null", "not a KVM device")
+    refuse(run("run", "-k", GOOD, "--kvm-device", "/dev/null"), KVM, "--kvm-device '/dev/null'", "not a KVM device")
 
 
 def lacking(**env):
@@ -364,7 +365,10 @@ def test_initrd_missing():
 def test_initrd_too_large():
     big = path_of("big-initrd", b"")
     os.truncate(big, 300 << 20)
-    refuse(dry("-k", GOOD, "-i", big, "-m", "256"), IMAGE, "big-initrd", "too large")
+    refuse(dry("-k", GOOD, "-i", big, "-m", "256"), IMAGE, "big-initrd", "too large", "-m gives the guest more RAM")
+    # It lies below the hole, where more RAM does not reach.
+    os.truncate(big, 0xd0000000)
+    assert "-m gives" not in refuse(dry("-k", GOOD, "-i", big, "-m", "8G"), IMAGE, "big-initrd", "too large")
 
 
 def test_memory_zero_tiny_unparsable_beyond():
@@ -389,6 +393,65 @@ def test_what_only_arm_machines_have():
 def test_cpus_zero_or_too_many():
     for count in ["0", "100000", "-1", "two", "99999999999999"]:
         refuse(dry("-k", GOOD, "-c", count), USAGE, "-c")
+
+
+def test_letters_of_another_case_are_near():
+    refuse(dry("-k", GOOD, "--Kernel", GOOD), USAGE, "did you mean '--kernel'?")
+    refuse(dry("-k", GOOD, "--boot", "PVH"), USAGE, "did you mean 'pvh'?")
+    refuse(run("device-test", "--arch", "arm64", "--irqchip", "GICv3"), USAGE, "did you mean 'gicv3'?")
+
+
+def test_a_pipe_that_nobody_reads():
+    pipe = path_of("pipe")
+    os.mkfifo(pipe)
+    refuse(run("run", "-k", GOOD, "--stats", pipe), USAGE, "--stats: cannot write", "nobody reads this pipe")
+    refuse(run("run", "-k", GOOD, "--debugcon", "file:" + pipe), USAGE, "--debugcon: cannot write", "nobody reads this pipe")
+
+
+def test_one_dash_for_two():
+    for option in ("kernel", "initrd", "network", "mem", "balloon"):
+        refuse(dry("-" + option, GOOD), USAGE, f"unknown option '-{option}'; did you mean '--{option}'?")
+    refuse(dry("-kernel=" + GOOD), USAGE, "unknown option '-kernel'; did you mean '--kernel'?")
+    refuse(dry("-k", GOOD, "-append", "quiet"), USAGE, "unknown option '-append'; --help lists")
+    refuse(dry("-k", GOOD, "-z"), USAGE, "unknown option '-z'; --help lists")
+    refuse(dry("-k", GOOD, "-="), USAGE, "unknown option '-='; --help lists")
+    assert dry("-k" + GOOD, "-m16", "-c1", "-pquiet").returncode == 0
+
+
+def test_values_that_went_astray():
+    """An option whose value is optional takes it by '=' only."""
+    for option, value in (("--hugepages", "2M"), ("--rng", "transport=mmio"), ("--balloon", "size=1")):
+        meant = f"did you mean '{option}={value}'?"
+        refuse(dry("-k", GOOD, option, value), USAGE, f"one kernel too many: '{value}'", meant)
+        refuse(dry(option, value, GOOD), USAGE, f"one kernel too many: '{GOOD}'", meant)
+    refuse(run("device-test", "--rng", "transport=mmio"), USAGE, "takes no words", "'--rng=transport=mmio'?")
+    refuse(dry("--rng", "transport=mmio"), IMAGE, "kernel 'transport=mmio': No such file", "'--rng=transport=mmio'?")
+    for words in (("-k", GOOD, "--rng=transport=mmio", "x"), ("-k", GOOD, "--rng", "--", "x"), ("-k", GOOD, "x"),
+                  ("-k", GOOD, "--debug", "x")):
+        said = dry(*words).stderr
+        assert said == "trapline: one kernel too many: 'x'\n", said
+    assert dry("--rng", GOOD).returncode == 0
+    # Where the word is the kernel, what else is wrong is no hint at it.
+    for words in (("--rng", GOOD, "-i", path_of("absent")), ("--hugepages", path_of("no-kernel", b"x"))):
+        assert "did you mean" not in refuse(dry(*words), IMAGE, "kernel" if len(words) == 2 else "absent")
+
+
+def test_values_are_told_with_what_is_wrong_of_them():
+    refuse(dry("-k", GOOD, "-m", "16777217B"), USAGE, "-m: 16777217 bytes are no multiple of 4 KiB")
+    refuse(dry("-k", GOOD, "--place", ""), USAGE, "--place: not of the form DEV=SPACE:ADDR")
+    refuse(dry("-k", GOOD, "-d", "nfs://host/disk"), USAGE, "disk 'nfs://host/disk': No such file", "nbd://HOST")
+    refuse(run("device-test", "--arch", "x86"), USAGE, "--arch 'x86': there are x86_64 and arm64; did you mean 'x86_64'?")
+    refuse(run("device-test", "--arch", "arm64", "-m", "16777217B"), USAGE, "16777217 bytes are no multiple of 64 KiB")
+
+
+def test_how_many_functions_that_tests_drive():
+    for number, functions in (("1", 1), ("8", 8)):
+        got = json.loads(run("run", "-k", GOOD, "--dry-run", "--json", "--pci-test-functions", number).stdout)
+        assert len([f for f in got["pci"] if f["name"].startswith("pci-test")]) == functions, got["pci"]
+    for number in ("0", "9", "2147483647"):
+        refuse(dry("-k", GOOD, "--pci-test-functions", number), USAGE, f"--pci-test-functions: '{number}' is not in 1-8")
+    for text in ("", "x", "1-8", "-1"):
+        refuse(dry("-k", GOOD, "--pci-test-functions", text), USAGE, f"--pci-test-functions: '{text}' is not a number")
 
 
 def test_unknown_option_suggests_the_nearest():
@@ -509,7 +572,7 @@ BAD_PLACES = [
     ("seril0=pio:0x100", "'seril0'", "did you mean 'serial0'?"), ("floppy=pio:0x3f0", "'floppy'", "--dry-run"),
     ("pci.ECAM=mmio:0xc0000000", "no region 'ECAM'", "--dry-run"),
     # outside of its space
-    ("serial0=pio:0xfff9", "serial", "outside", "0xffff"), ("serial0=pio:0x10000", "outside"),
+    ("serial0=pio:0xfff9", "serial", "outside", "ports for devices end at 0xffff"), ("serial0=pio:0x10000", "outside"),
     ("serial0=mmio:0xfffffffffffffff8", "outside"), ("serial0=mmio:0xffffffffffffffff", "outside"),
     # overlapping: both sides are named
     ("serial0=pio:0x2f8", "serial0", "serial1"), ("serial0=mmio:0x1000000", "RAM", "serial0"),
@@ -540,7 +603,7 @@ def test_debugcon_is_there_when_asked_for():
         ("pio", "data", 0x402)]
     refuse(placed("debugcon=pio:0x402"), USAGE, "no device 'debugcon'")
     for where in ["stdout", "file:", "stderr:"]:
-        refuse(dry("-k", GOOD, "--debugcon", where), USAGE, "--debugcon", "'stderr' or 'file:PATH'")
+        refuse(dry("-k", GOOD, "--debugcon", where), USAGE, "--debugcon", f"'{where}' is neither stderr nor file:PATH")
     refuse(run("run", "-k", GOOD, "--debugcon", "file:/no/such/folder/x"), USAGE, "/no/such/folder/x", "No such file")
 
 
@@ -602,8 +665,4 @@ def test_make_run_looks_at_its_words_first():
 
 
 if __name__ == "__main__":
-    try:
-        STATUS = tap.main(globals())
-    finally:
-        shutil.rmtree(DIR, ignore_errors=True)
-    sys.exit(STATUS)
+    sys.exit(tap.main(globals()))

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -20,7 +21,8 @@ import tap  # noqa: E402
 TRAPLINE = os.path.abspath(sys.argv[1])
 DIR = tempfile.mkdtemp(prefix="trapline-devices-")
 KERNEL = flat.write(os.path.join(DIR, "kernel"), flat.POWER_OFF)
-HOST, USAGE = 1, 2
+HOST, USAGE, QUIT = 1, 2, 20
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def dry(*args, user=None):
@@ -197,6 +199,40 @@ def test_nobody_serves():
     assert waiting.wait(60) == 20, waiting.returncode
     assert "a signal ended the wait" in waiting.stderr.read()
     waiting.stderr.close()
+
+
+def test_a_signal_ends_the_wait_for_a_program():
+    """Programs that never answer, and do not end when they are told to: they are waited for, and gone with the start."""
+    image = os.path.join(DIR, "unanswered.qcow2")
+    with open(image, "wb") as file:
+        # A header of version 2: 64 KiB clusters, 64 KiB, one L1 entry.
+        file.write(struct.pack(">IIQIIQIIQQIIQ", 0x514649FB, 2, 0, 0, 16, 1 << 16, 0, 1, 0x30000, 0x10000, 1, 0, 0))
+        file.truncate(1 << 18)
+    names = ("passt", "qemu-storage-daemon", "virtiofsd")
+    cases = [(["-n", "user"], "net0: passt"), (["-d", image], "disk0: qemu-storage-daemon")]
+    if os.geteuid() == 0:
+        cases.append((["--fs", f"{DIR},share,program={DIR}/virtiofsd"], "fs0: virtiofsd"))
+    pid = os.path.join(DIR, "unanswered.pid")
+    for name in names:
+        with open(os.path.join(DIR, name), "w", encoding="ascii") as file:
+            file.write(f"#!/bin/sh\ntrap '' TERM INT HUP\necho $$ >{pid}.new\nmv {pid}.new {pid}\nexec sleep 1000\n")
+        os.chmod(file.name, 0o755)
+    for args, told in cases:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            process = subprocess.Popen([TRAPLINE, "run", "-k", KERNEL, *args], text=True, stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                       env={**os.environ, "PATH": DIR + ":" + os.environ["PATH"]},
+                                       preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in ENDING])
+            tap.until(lambda: os.path.exists(pid) or process.poll() is not None, f"{told} was started")
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+            assert process.returncode == QUIT, (process.returncode, said)
+            assert len(said.splitlines()) == 1 and told in said and "a signal ended the wait" in said, said
+            with open(pid, encoding="ascii") as file:
+                assert not os.path.exists("/proc/" + file.read().strip()), "the program is still there"
+            os.unlink(pid)
+    for name in names:
+        os.unlink(os.path.join(DIR, name))
 
 
 def test_folders_by_virtiofsd():
@@ -450,10 +486,22 @@ def test_networks_in_kvmtools_words():
     refuse(dry("-n", "user,tapif=a"), USAGE, "ifname= goes with tap")
 
 
+def test_values_without_their_key():
+    refuse(dry("--balloon=64"), USAGE, "--balloon 64: '64' is not of the form size=SIZE")
+    refuse(dry("--rng=mmio"), USAGE, "--rng mmio: 'mmio' is not of the form transport=WHICH")
+    refuse(dry("--scsi", "naa.600140554cf3a18e"), USAGE, "'naa.600140554cf3a18e' is not of the form wwpn=NAA[,queues=N]")
+    refuse(dry("--balloon=foo=64"), USAGE, "there is no 'foo'; its form is size=SIZE")
+    refuse(dry("--balloon=sise=64"), USAGE, "there is no 'sise'", "did you mean 'size'?")
+
+
 def test_networks_that_are_none():
     refuse(dry("-n", ""), USAGE, "--network", "WHAT[,KEY=VALUE]...")
     refuse(dry("-n", "tpa"), USAGE, "--network tpa", "'tpa' is no network", "did you mean 'tap'?")
-    refuse(dry("-n", "none,mac=52:54:00:12:34:56"), USAGE, "mac= does not go with none")
+    for key in ("mac=52:54:00:12:34:56", "guest_mac=52:54:00:12:34:56", "tapif=a", "trans=virtio", "transport=mmio", "vhost"):
+        for none in ("none", "mode=none"):
+            refuse(dry("-n", f"{none},{key}"), USAGE, f"--network {none},{key}: {key.split('=')[0]}",
+                   ("= " if "=" in key else " ") + "does not go with none")
+    assert machine("-n", "none", "--virtio-transport", "mmio")["virtio"] == []
     refuse(dry("-n", "bridge"), USAGE, "'bridge'", "user, tap, socket=PATH and none")
     refuse(dry("-n", "socket="), USAGE, "socket=PATH")
     refuse(dry("-n", "tap,ifnam=x"), USAGE, "'ifnam'", "did you mean 'ifname'?")

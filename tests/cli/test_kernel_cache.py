@@ -343,8 +343,4 @@ def test_few_are_kept_those_used_last():
 
 
 if __name__ == "__main__":
-    try:
-        STATUS = tap.main(globals())
-    finally:
-        shutil.rmtree(DIR, ignore_errors=True)
-    sys.exit(STATUS)
+    sys.exit(tap.main(globals()))

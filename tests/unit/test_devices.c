@@ -114,7 +114,8 @@ static int configure(struct bed *bed, int argc, const char *const *words)
 {
 	char *argv[16];
 	struct option_spec specs[] = { OPTIONS_DEVICES(&bed->d), { OPTION_END, 0, NULL, NULL, NULL, NULL } };
-	int rest, r;
+	struct option_words rest;
+	int r;
 
 	assert_true(argc <= 16);
 	for (int i = 0; i < argc; i++)
@@ -125,7 +126,7 @@ static int configure(struct bed *bed, int argc, const char *const *words)
 	r = options_parse(specs, argc, argv, &rest, &bed->err);
 	if (r)
 		return r;
-	assert_int_equal(rest, 0);
+	assert_int_equal(rest.n, 0);
 	return devices_config(&bed->d, &bed->m, &bed->err);
 }
 
