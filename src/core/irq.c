@@ -41,11 +41,14 @@ static void fd_deassign(struct irq_router *router, struct irq *irq)
 	irq->assigned = false;
 }
 
-/* No lock: a frame is there before vCPUs run. Whether a message is for it; and *line is what it becomes, or IRQ_NONE: nothing. */
+/*
+ * No lock: a frame is there before vCPUs run. Whether a message is for it; and *line is what it becomes, or IRQ_NONE:
+ * nothing.
+ */
 static bool is_framed(const struct irq_router *router, struct irq_message message, unsigned *line)
 {
 	const struct irq_frame *frame = &router->frame;
-	uint32_t i = message.data - frame->first;
+	uint32_t i = (message.data & frame->mask) - frame->first;
 
 	*line = i < frame->n ? frame->line + i : IRQ_NONE;
 	return frame->n && message.addr == frame->addr;

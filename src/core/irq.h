@@ -41,12 +41,12 @@ struct irqchip_ops {
 };
 
 /*
- * An address at which messages become pulses of lines: data `first` is line `line`, and so on. Such lines are edge-triggered and
- * have no other sources.
+ * An address at which messages become pulses of lines: data `first` is line `line`, and so on; of data only the bits in
+ * `mask` count. Such lines are edge-triggered and have no other sources.
  */
 struct irq_frame {
 	uint64_t addr;
-	uint32_t first;
+	uint32_t mask, first;
 	unsigned line, n;
 };
 
@@ -85,8 +85,8 @@ void irq_router_init(struct irq_router *router, const struct irqchip_ops *ops, v
 /* Brings the chip (NULL: takes it away) while no vCPU runs; it is told of each line that is up, and of eventfds. */
 void irq_router_chip(struct irq_router *router, const struct irqchip_ops *ops, void *chip);
 /*
- * Messages to `frame` are lines from now on, those of eventfds as well; NULL: none are. The chip sees lines only, whether by
- * set_line() or by fd_add(). Of one router, one frame.
+ * Messages to `frame` are lines from now on, those of eventfds as well; NULL: none are. The chip sees lines only,
+ * whether by set_line() or by fd_add(). Of one router, one frame.
  */
 void irq_router_frame(struct irq_router *router, const struct irq_frame *frame);
 void irq_router_fini(struct irq_router *router);
@@ -130,8 +130,8 @@ struct irq_route {
 /*
  * Has each signal of `fd`, those that it holds already included, send a message. The eventfd is the caller's, and open
  * until irq_route_disarm() returned. Where route->assigned is false afterwards the chip cannot, and who owns the route
- * reads `fd` and calls irq_msi(). One that is armed already changes its message. Both are legal in handlers, but can take
- * milliseconds; the caller serialises calls for one route.
+ * reads `fd` and calls irq_msi(). One that is armed already changes its message. Both are legal in handlers, but can
+ * take milliseconds; the caller serialises calls for one route.
  */
 void irq_route_arm(struct irq_router *router, struct irq_route *route, int fd, struct irq_message message);
 void irq_route_disarm(struct irq_route *route); /* fine on one that is not armed */

@@ -11,6 +11,11 @@
 
 enum { MSI_TYPER = 0x008, MSI_IIDR = 0xfcc };
 
+/*
+ * Of SETSPI_NS: the interrupt is bits 9 to 0, others are reserved and say nothing, in a guest's write as in a message.
+ */
+#define SETSPI_SPI 0x3ff
+
 #define IIDR_ARM 0x43b /* the implementer, as JEP106 has it */
 
 struct gicv2m {
@@ -24,8 +29,7 @@ static void gicv2m_trap(void *arg, struct trap *trap)
 	struct gicv2m *frame = arg;
 	const struct gicv2m_config *c = &frame->config;
 	struct vm *vm = frame->dev.vm;
-	/* 16 bits are enough of it. */
-	uint32_t intid = (uint32_t)trap->value & 0xffff;
+	uint32_t intid = (uint32_t)trap->value & SETSPI_SPI;
 
 	if (!trap->write)
 		trap->value = trap->offset == MSI_TYPER  ? c->intid << 16 | c->n
@@ -42,9 +46,11 @@ static void gicv2m_start(struct device *dev)
 	struct gicv2m *frame = container_of(dev, struct gicv2m, dev);
 	const struct gicv2m_config *c = &frame->config;
 
-	irq_router_frame(&dev->vm->irqs,
-		&(struct irq_frame){
-			.addr = frame->page.base + GICV2M_SETSPI, .first = c->intid, .line = c->line, .n = c->n });
+	irq_router_frame(&dev->vm->irqs, &(struct irq_frame){ .addr = frame->page.base + GICV2M_SETSPI,
+						 .mask = SETSPI_SPI,
+						 .first = c->intid,
+						 .line = c->line,
+						 .n = c->n });
 }
 
 static int gicv2m_create(struct vm *vm, const char *name, const void *config, struct device **out, struct error *err)

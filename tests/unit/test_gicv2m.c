@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_gicv2m.c - a GICv2's frame for messages: what it tells of itself, writes of the guest's, messages of devices and of eventfds. */
+/*
+ * test_gicv2m.c - a GICv2's frame for messages: what it tells of itself, writes of the
+ * guest's, messages of devices and of eventfds.
+ */
 #include "dev_rig.h"
 
 #include "dev/gicv2m.h"
@@ -132,6 +135,35 @@ static void test_messages(void **state)
 	rig_free(rig);
 }
 
+/* Bits that are reserved say nothing, whoever sets them; those of the interrupt's number all count. */
+static void test_reserved_bits(void **state)
+{
+	static const uint32_t reserved[] = { 0x400, 0x8000, 0x10000, 0x80000000, 0xfffffc00 };
+	struct rig *rig = frame_rig();
+	struct irq_route route = { 0 };
+
+	for (unsigned i = 0; i < 5; i++) {
+		rig_write(rig, 0, GICV2M_SETSPI, 4, reserved[i] | (INTID + 1));
+		irq_msi(&rig->vm.irqs, (struct irq_message){ .addr = SETSPI, .data = reserved[i] | (INTID + 2) });
+		irq_route_arm(&rig->vm.irqs, &route, 50,
+			(struct irq_message){ .addr = SETSPI, .data = reserved[i] | (INTID + 3) });
+		assert_true(route.assigned);
+		assert_int_equal(fds[LINE + 3], 50);
+		irq_route_disarm(&route);
+		check_rises(rig, LINE + 1, i + 1);
+		check_rises(rig, LINE + 2, i + 1);
+	}
+	rig_write(rig, 0, GICV2M_SETSPI, 2, 0xfc00 | (INTID + 1));
+	check_rises(rig, LINE + 1, 6);
+	assert_int_equal(rig->vm.guest_faults, 0);
+	rig_write(rig, 0, GICV2M_SETSPI, 4, 0x200 | INTID);
+	irq_msi(&rig->vm.irqs, (struct irq_message){ .addr = SETSPI, .data = 0x200 | INTID });
+	assert_int_equal(rig->vm.guest_faults, 1);
+	check_rises(rig, LINE, 0);
+	assert_int_equal(messages, 0);
+	rig_free(rig);
+}
+
 /* An eventfd goes to the chip as one of the line, and is no message of the chip's. */
 static void test_eventfds(void **state)
 {
@@ -168,6 +200,7 @@ int main(void)
 		cmocka_unit_test(test_registers),
 		cmocka_unit_test(test_guest_writes),
 		cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_reserved_bits),
 		cmocka_unit_test(test_eventfds),
 	};
 
