@@ -13,7 +13,10 @@
 /* How long a button stays down once the guest has seen it so: longer than Linux waits for a key to stop bouncing. */
 #define HELD_NS (NSEC_PER_SEC / 10)
 
-/* 3.2: registers, and the PrimeCell's identity at the end. Bits 9 to 2 of an address below GPIODIR are a mask of pins (3.3.1). */
+/*
+ * 3.2: registers, and the PrimeCell's identity at the end. Bits 9 to 2 of an address
+ * below GPIODIR are a mask of pins (3.3.1).
+ */
 enum {
 	GPIODIR = 0x400,
 	GPIOIS = 0x404,
@@ -201,6 +204,13 @@ static bool pl061_press(struct device *dev, enum vm_button button)
 	if (button != BUTTON_POWER)
 		return false;
 	pthread_mutex_lock(&dev->lock);
+	/*
+	 * One that is down still, as nobody has looked or has just done so: each
+	 * press is an edge, so an interrupt. A driver that samples the pin later,
+	 * as Linux's gpio-keys does, takes two within 100 ms for one.
+	 */
+	timer_cancel(&gpio->release);
+	let_go(gpio);
 	before = pins(s);
 	s->input |= gpio->power;
 	listens = s->enable & ~s->output & gpio->power;

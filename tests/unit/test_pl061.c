@@ -111,9 +111,12 @@ static void test_edges(void **state)
 	put(rig, IC, POWER);
 	assert_false(rig_level(rig, 0));
 	assert_int_equal(get(rig, RIS), 0);
-	/* It is down already: no other edge. */
+	/*
+	 * It is down already, and is let go: each press is heard, also by who came after the first and has not looked.
+	 */
 	assert_true(press(rig));
-	assert_false(rig_level(rig, 0));
+	assert_true(rig_level(rig, 0));
+	put(rig, IC, POWER);
 	/* It goes up, which is no rising edge, */
 	assert_int_equal(get(rig, ALL), POWER);
 	clock_step(&rig->vm.clock, HELD);
@@ -158,6 +161,34 @@ static void test_levels(void **state)
 	assert_true(rig_level(rig, 0));
 	device_reset(rig->dev);
 	assert_false(rig_level(rig, 0));
+	rig_free(rig);
+}
+
+/* A press while the button is down: both edges, and it is held from when that press was seen, not from the first. */
+static void test_again(void **state)
+{
+	struct rig *rig = pl061_rig();
+
+	assert_false(press(rig));
+	put(rig, IE, POWER);
+	assert_true(press(rig)); /* to a driver of falling edges */
+	assert_true(rig_level(rig, 0));
+	put(rig, IC, POWER);
+	assert_int_equal(get(rig, ALL), POWER);
+	clock_step(&rig->vm.clock, HELD - 1);
+	put(rig, IBE, POWER);
+	assert_true(press(rig));
+	assert_true(rig_level(rig, 0));
+	put(rig, IC, POWER);
+	/* The first one's time is over; this one's begins when it is seen. */
+	clock_step(&rig->vm.clock, HELD);
+	assert_int_equal(get(rig, RIS), 0);
+	assert_int_equal(get(rig, ALL), POWER);
+	clock_step(&rig->vm.clock, HELD - 1);
+	assert_int_equal(get(rig, ALL), POWER);
+	clock_step(&rig->vm.clock, 1);
+	assert_int_equal(get(rig, ALL), 0);
+	assert_int_equal(get(rig, RIS), POWER);
 	rig_free(rig);
 }
 
@@ -218,6 +249,7 @@ int main(void)
 		cmocka_unit_test(test_registers),
 		cmocka_unit_test(test_edges),
 		cmocka_unit_test(test_levels),
+		cmocka_unit_test(test_again),
 		cmocka_unit_test(test_button),
 		cmocka_unit_test(test_restore),
 	};
