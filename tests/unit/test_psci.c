@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_psci.c - Arm's firmware calls for processors: each state of a vCPU, calls of both widths, and calls that make no sense. */
+/*
+ * test_psci.c - Arm's firmware calls for processors: each state of a vCPU, calls of
+ * both widths, and calls that make no sense.
+ */
 #include "unit.h"
 
 #include <stdlib.h>
@@ -53,6 +56,8 @@ static void test_a_life(void **state)
 		assert_int_equal(value(psci, PSCI_CALL_AFFINITY_INFO, at, 0), 2);
 		assert_int_equal(value(psci, PSCI_CALL_CPU_ON, at, 0), PSCI_ON_PENDING);
 		assert_true(psci_begin(psci, 17, &start));
+		/* Only in its second life there are registers to forget. */
+		assert_int_equal(start.ran, life);
 		assert_true(start.entry == 0x123456789000ULL + life && start.context == 0xfedcba9876543210);
 		assert_false(psci_begin(psci, 17, &start));
 		assert_int_equal(value(psci, PSCI_CALL_AFFINITY_INFO, at, 0), 0);
@@ -64,6 +69,14 @@ static void test_a_life(void **state)
 	psci_reset(psci);
 	assert_false(psci_begin(psci, 17, &start));
 	assert_int_equal(value(psci, PSCI_CALL_AFFINITY_INFO, 0, 0), 0);
+	assert_int_equal(ask(psci, 0, PSCI_CALL_CPU_ON, at, 0, 0).deed, PSCI_STARTS);
+	assert_true(psci_begin(psci, 17, &start));
+	assert_false(start.ran);
+	/* The first is on from the beginning. */
+	assert_int_equal(ask(psci, 0, PSCI_CALL_CPU_OFF, 0, 0, 0).deed, PSCI_STOPS);
+	assert_int_equal(ask(psci, 17, PSCI_CALL_CPU_ON, 0, 0, 0).deed, PSCI_STARTS);
+	assert_true(psci_begin(psci, 0, &start));
+	assert_true(start.ran);
 	free(psci);
 }
 

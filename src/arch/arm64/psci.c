@@ -11,7 +11,7 @@ void psci_reset(struct psci *psci)
 {
 	pthread_mutex_lock(&psci->lock);
 	for (unsigned i = 0; i < psci->nr_cpus; i++)
-		psci->cpus[i] = (struct psci_cpu){ .power = i ? PSCI_OFF : PSCI_ON };
+		psci->cpus[i] = (struct psci_cpu){ .power = i ? PSCI_OFF : PSCI_ON, .ran = !i };
 	pthread_mutex_unlock(&psci->lock);
 }
 
@@ -42,7 +42,9 @@ static struct psci_answer cpu_on(struct psci *psci, const uint64_t args[3])
 	} else if (psci->cpus[target].power != PSCI_OFF) {
 		answer.value = psci->cpus[target].power == PSCI_ON ? PSCI_ALREADY_ON : PSCI_ON_PENDING;
 	} else {
-		psci->cpus[target] = (struct psci_cpu){ PSCI_PENDING, args[1], args[2] };
+		psci->cpus[target].power = PSCI_PENDING;
+		psci->cpus[target].entry = args[1];
+		psci->cpus[target].context = args[2];
 		answer.deed = PSCI_STARTS;
 	}
 	return answer;
@@ -127,8 +129,10 @@ bool psci_begin(struct psci *psci, unsigned cpu, struct psci_cpu *start)
 	pthread_mutex_lock(&psci->lock);
 	begins = psci->cpus[cpu].power == PSCI_PENDING;
 	*start = psci->cpus[cpu];
-	if (begins)
+	if (begins) {
 		psci->cpus[cpu].power = PSCI_ON;
+		psci->cpus[cpu].ran = true;
+	}
 	pthread_mutex_unlock(&psci->lock);
 	return begins;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * psci.h - Arm's firmware calls for processors (PSCI 1.0, DEN 0022), where KVM leaves them to us (--psci user): which vCPU is
- * on, and what a call comes to. Carrying it out is psci_kvm.c's.
+ * psci.h - Arm's firmware calls for processors (PSCI 1.0, DEN 0022), where KVM leaves them to us (--psci user): which
+ * vCPU is on, and what a call comes to. Carrying it out is psci_kvm.c's.
  */
 #ifndef TRAPLINE_ARCH_ARM64_PSCI_H
 #define TRAPLINE_ARCH_ARM64_PSCI_H
@@ -36,6 +36,7 @@
 
 struct psci_cpu {
 	enum { PSCI_OFF, PSCI_PENDING, PSCI_ON } power;
+	bool ran;                /* since the machine's reset, so that its registers are no longer as that left them */
 	uint64_t entry, context; /* where it begins, and what it finds in its first register */
 };
 
@@ -65,7 +66,10 @@ void psci_init(struct psci *psci, unsigned cpus);
 void psci_reset(struct psci *psci);
 /* From vCPU `cpu`; `args` are of a call of 32 bits, or 64. Nothing in it is believed. */
 struct psci_answer psci_call(struct psci *psci, unsigned cpu, uint32_t function, const uint64_t args[3]);
-/* On the thread of `cpu`: true where it was started, which it now is; its beginning is in *start. */
+/*
+ * On the thread of `cpu`: true where it was started, which it now is; its beginning
+ * is in *start, with `ran` as it was before.
+ */
 bool psci_begin(struct psci *psci, unsigned cpu, struct psci_cpu *start);
 
 #endif

@@ -110,19 +110,33 @@ void psci_hypercall(struct vcpu *vcpu)
 		failed(vcpu, "a firmware call's answer");
 }
 
-/* As after a reset, but running: in EL1, or a 32-bit one in supervisor mode, with interrupts masked. */
+/*
+ * As after a reset, but running: in EL1 or EL2, or a 32-bit one in supervisor mode, with interrupts masked. One that
+ * did not run since then is so already, and has only to go on (api.rst, 4.39): KVM_ARM_VCPU_INIT of any vCPU takes all
+ * of the VM's RAM away from it, to be faulted in again, where the CPU cannot force guests' accesses to be cached (no
+ * FWB).
+ */
+static int make_ready(struct vcpu *vcpu, bool ran)
+{
+	struct kvm_vcpu_init init = *(struct kvm_vcpu_init *)vcpu->power_on;
+	struct kvm_mp_state runnable = { .mp_state = KVM_MP_STATE_RUNNABLE };
+
+	if (!ran)
+		return ioctl(vcpu->fd, KVM_SET_MP_STATE, &runnable);
+	init.features[0] &= ~(1U << KVM_ARM_VCPU_POWER_OFF);
+	return ioctl(vcpu->fd, KVM_ARM_VCPU_INIT, &init);
+}
+
 void psci_called(struct vcpu *vcpu)
 {
 	struct board *board = vcpu->kvm->arch;
-	struct kvm_vcpu_init init = *(struct kvm_vcpu_init *)vcpu->power_on;
 	const uint64_t pstate = CORE_REG(regs.pstate);
 	struct psci_cpu start;
 	uint64_t state;
 
 	if (!psci_begin(board->psci, vcpu->index, &start))
 		return;
-	init.features[0] &= ~(1U << KVM_ARM_VCPU_POWER_OFF);
-	if (ioctl(vcpu->fd, KVM_ARM_VCPU_INIT, &init)) {
+	if (make_ready(vcpu, start.ran)) {
 		failed(vcpu, "to start a vCPU");
 		return;
 	}

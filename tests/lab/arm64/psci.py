@@ -9,6 +9,14 @@ ON_REQUEST = ("aarch32",)
 TIMEOUT = 400
 SECONDS = 40
 
+TRACING = "/sys/kernel/tracing"
+WATCH = """
+[ -e {0}/trace ] || mount -t tracefs tracefs {0}
+echo kvm_reset_vcpu >{0}/set_ftrace_filter
+echo function >{0}/current_tracer
+echo >{0}/trace
+""".format(TRACING)
+
 SCRIPT = """
 fact cpus $(nproc)
 fact version $(dmesg | sed -n 's/.*psci: //p' | grep -m 1 detected)
@@ -33,6 +41,7 @@ def test(t, cpus, options, kernel="cloud", bed=""):
         t.check("--psci user: this KVM lacks KVM_ARM_VM_SMCCC_FILTER" in said and "6.4" in said, said)
         t.note(said)
         return
+    t.sh(WATCH)
     guest = t.boot(SCRIPT, kernel=kernel, image="packaged", cpus=cpus, options=words)
     for start in range(2):
         t.equal("processors", guest.fact("cpus", 180, again=True), str(cpus))
@@ -44,5 +53,7 @@ def test(t, cpus, options, kernel="cloud", bed=""):
             guest.fact("ran", again=True)
         guest.send("off\n" if start else "again\n")
     guest.ends(0)
+    # A machine's two starts reset each vCPU, and so does each start of one that has run; the first start of one does not.
+    t.equal("resets of vCPUs", t.sh("grep -c kvm_reset_vcpu %s/trace" % TRACING).strip(), str(2 * cpus + 2 * 3 * (cpus - 1)))
     exits = json.loads(t.sh("cat /tmp/stats"))
     t.note("%s; %d exits" % (t.sh("uname -r").strip(), exits["exits"]))
