@@ -138,9 +138,10 @@ static int check_region(const struct place_moves *m, const struct region *region
 
 	if (last < region->base || last >= limit)
 		return error_set(err, -ERANGE,
-			"'%s' (%" PRIu64 " bytes) at %#" PRIx64 " is outside of its space: %s end at %#" PRIx64,
-			region->name, region->size, region->base,
-			region->space == SPACE_PIO ? "ports" : "this CPU's addresses", limit - 1);
+			"'%s' (%" PRIu64 " bytes) at %#" PRIx64
+			" is outside of its space: %s for devices end at %#" PRIx64,
+			region->name, region->size, region->base, region->space == SPACE_PIO ? "ports" : "addresses",
+			limit - 1);
 	for (unsigned width = 8; width > 1; width /= 2) {
 		if (region->widths & width && region->base % width)
 			return error_set(err, -EINVAL, "'%s' at %#" PRIx64 " is not aligned to its %u bytes",
@@ -290,7 +291,7 @@ static int apply_moves(struct set *set, struct error *err)
 
 		if (r) {
 			err->status = STATUS_USAGE;
-			return error_prefix(err, r, "--place %s", text);
+			return error_prefix(err, r, *text ? "--place %s" : "--place", text);
 		}
 	}
 	return 0;

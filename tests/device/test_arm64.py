@@ -84,6 +84,18 @@ def test_the_power_button_is_a_pin():
         assert m.press("power")
         assert m.level(5)
         assert not m.press("sleep")
+        # An early press that no driver heard, and one that it hears.
+        m.write("mmio", GPIO + 0x41C, 4, 8)
+        assert not m.level(5)
+        assert m.press("power")
+        assert m.level(5)
+
+
+def test_the_bus_has_no_function_that_nobody_drives():
+    with arm64("--rng=transport=pci") as m:
+        ids = m.reads("mmio", [function(m, slot) for slot in range(32)], 4)
+        assert ids[1] == 0x10441AF4
+        assert set(ids[:1] + ids[2:]) == {0xFFFFFFFF}
 
 
 def test_a_frame_for_messages():

@@ -4,7 +4,6 @@
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -335,5 +334,4 @@ if __name__ == "__main__":
     finally:
         for left in STARTED:
             left.kill()
-        shutil.rmtree(DIR, ignore_errors=True)
     sys.exit(STATUS)

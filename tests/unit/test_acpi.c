@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "acpi_bytes.h"
 #include "desc/acpi.h"
 #include "desc/aml.h"
 
@@ -102,24 +103,6 @@ static struct acpi_platform platform(unsigned cpus)
 		.ecam_base = BED_ECAM,
 		.ecam_last_bus = 15,
 	};
-}
-
-static uint64_t le(const uint8_t *p, unsigned len)
-{
-	uint64_t value = 0;
-
-	while (len--)
-		value = value << 8 | p[len];
-	return value;
-}
-
-static unsigned sum(const uint8_t *p, size_t len)
-{
-	uint8_t s = 0;
-
-	while (len--)
-		s = (uint8_t)(s + *p++);
-	return s;
 }
 
 static const uint8_t *at(const struct acpi_tables *t, uint64_t gpa, size_t len)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_arm64_firmware.c - what an arm64 machine has instead of a kernel, or beside it: firmware in RAM, and the flash. */
+/*
+ * test_arm64_firmware.c - what an arm64 machine has instead of a kernel, or beside it: firmware in RAM, and the flash.
+ */
 #include "arm64_bed.h"
 
 #include <errno.h>
@@ -67,8 +69,6 @@ static void test_bad_firmware(void **state)
 		{ "0x80000000", "goes with --firmware", true } };
 	struct guest_config config = { .ram = 64 * MIB, .cpus = 1 };
 	struct error err = { 0 };
-	char path[40];
-	struct bed *bed;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		config.firmware = bad[i].alone ? NULL : "x";
@@ -79,18 +79,52 @@ static void test_bad_firmware(void **state)
 		if (!strstr(err.text, bad[i].words))
 			fail_msg("'%s' instead of '%s'", err.text, bad[i].words);
 	}
-	/* Up to the device tree it has room, and no further. */
-	write_file(path, 5);
-	config.firmware = path;
-	config.arm.firmware_address = "0x83fbf000";
-	for (unsigned more = 0; more < 2; more++) {
-		assert_int_equal(truncate(path, 4096 + more), 0);
+}
+
+/* It lies in RAM, and not where the device tree does; what it is told else says where it would have room. */
+static void test_places(void **state)
+{
+	static const struct {
+		uint64_t ram;
+		const char *address;
+		uint64_t size;
+		const char *words, *remedy; /* NULL: it has room */
+	} cases[] = {
+		{ 64 * MIB, "0x83fbf000", 4096, NULL, NULL },
+		{ 64 * MIB, "0x83fbf000", 4097,
+			"in the device tree's place: it needs 0x83fbf000-0x83fc0000, and the tree has "
+			"0x83fc0000-0x83ffffff",
+			"--firmware-address has room for it from 0x80000000 to 0x83fbe000" },
+		{ 64 * MIB, "0x83fc0000", 5, "in the device tree's place: it needs 0x83fc0000-0x83fc0004",
+			"to 0x83fbf000" },
+		{ 64 * MIB, "0x83ff0000", 65537,
+			"too large for the guest's RAM: it needs 0x83ff0000-0x84000000, and RAM ends at 0x83ffffff",
+			"to 0x83faf000" },
+		{ 64 * MIB, NULL, 64 * MIB, "in the device tree's place", "-m gives the guest more RAM" },
+		{ 64 * MIB, NULL, 64 * MIB + 1, "too large for the guest's RAM", "-m gives the guest more RAM" },
+		{ 3072 * MIB, NULL, 1024 * MIB, "in the device tree's place: it needs 0x80000000-0xbfffffff",
+			"--firmware-address 0xc0000000 has room for it" },
+		{ 3072 * MIB, NULL, 2048 * MIB + 1, "in the device tree's place", "-m gives the guest more RAM" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct guest_config config = { .ram = cases[i].ram, .cpus = 1 };
+		struct error err = { 0 };
+		char path[40];
+		struct bed *bed;
+
+		write_file(path, (off_t)cases[i].size);
+		config.firmware = path;
+		config.arm.firmware_address = cases[i].address;
 		bed = bed_new(&config);
-		assert_int_equal(arch_arm64.load(bed->board, &err), more ? -ENOSPC : 0);
+		assert_int_equal(arch_arm64.load(bed->board, &err), cases[i].words ? -ENOSPC : 0);
+		if (cases[i].words && !strstr(err.text, cases[i].words))
+			fail_msg("'%s' instead of '%s'", err.text, cases[i].words);
+		if (cases[i].words && !strstr(err.hint, cases[i].remedy))
+			fail_msg("'%s' instead of '%s'", err.hint, cases[i].remedy);
 		bed_free(bed);
+		unlink(path);
 	}
-	assert_non_null(strstr(err.text, "too large for the guest's RAM"));
-	unlink(path);
 }
 
 /* EDK2 looks for the end of the console's path in what follows it: nothing random does. */
@@ -134,6 +168,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_firmware),
 		cmocka_unit_test(test_bad_firmware),
+		cmocka_unit_test(test_places),
 		cmocka_unit_test(test_path_is_last),
 		cmocka_unit_test(test_flash),
 	};

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* test_arm64_kernel.c - kernels for the arm64 machine are told apart, unpacked and put where they belong; damaged ones are refused. */
+/*
+ * test_arm64_kernel.c - kernels for the arm64 machine are told apart, unpacked and put
+ * where they belong; damaged ones are refused.
+ */
 #include "arm64_bed.h"
 
 #include <errno.h>
@@ -239,7 +242,10 @@ static void test_bad_images(void **state)
 #define ZIMAGE_LEN   65536U
 #define ZIMAGE_TABLE 256U
 
-/* A zImage that says that it unpacks to 3 MiB at 0x208000, with 0x1000 bytes of bss; without a table where `table` is 0. */
+/*
+ * A zImage that says that it unpacks to 3 MiB at 0x208000, with 0x1000 bytes of
+ * bss; without a table where `table` is 0.
+ */
 static void zimage(struct file *file, uint32_t table, uint32_t order, uint32_t end)
 {
 	uint32_t words[ZIMAGE_LEN / 4] = { 0 };
@@ -359,6 +365,7 @@ static void test_initrd_room(void **state)
 	bed->board->boot.initrd.size = 16 * MIB - IMAGE_LEN - 5000 - LAYOUT_DT_SIZE;
 	assert_int_equal(arch_arm64.load(bed->board, &err), -ENOSPC);
 	assert_non_null(strstr(err.text, "too large"));
+	assert_string_equal(err.hint, "-m gives the guest more RAM");
 	bed_free(bed);
 	drop_file(&initrd);
 	drop_file(&image);

@@ -1,20 +1,117 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * test_arm64_machine.c - the real arm64 machine, built without KVM: its device tree agrees with the bus and passes through the
- * device tree compiler without a warning; what can be asked of it is checked.
+ * test_arm64_machine.c - the real arm64 machine, built without KVM: its device tree agrees with the bus and passes
+ * through the device tree compiler without a warning; what can be asked of it is checked.
  */
 #include "arm64_bed.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "kvm/kvm.h"
+#include "machine/machine.h"
 #include "virtio/rng.h"
 
 /* ---- the tree ---- */
+
+/* A dry run of the whole machine, with firmware that is a file in `folder`. */
+static int dump(const char *folder, const char *path, struct error *err)
+{
+	struct machine_config config = { .arch = &arch_arm64, .dry_run = true, .dump_dtb = path };
+	struct machine *machine = calloc(1, sizeof(*machine));
+	char firmware[64];
+	int status;
+
+	snprintf(firmware, sizeof(firmware), "%s/firmware", folder);
+	config.guest = (struct guest_config){ .ram = 64 * MIB, .cpus = 1, .firmware = firmware };
+	*err = (struct error){ 0 };
+	status = machine_up(machine, &config, err);
+	if (status == STATUS_OK)
+		machine_down(machine);
+	free(machine);
+	return status;
+}
+
+/* A pipe with little room left, whose reader takes its time, gets the whole tree. */
+static void slow_reader(const char *folder, const char *path)
+{
+	static const uint8_t junk[4000];
+	static uint8_t got[0x8000];
+	int ends[2], status;
+	struct error err;
+	pid_t child;
+
+	ends[0] = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	ends[1] = open(path, O_WRONLY | O_CLOEXEC);
+	assert_true(ends[0] >= 0 && ends[1] >= 0);
+	assert_int_equal(fcntl(ends[0], F_SETPIPE_SZ, 4096), 4096);
+	assert_int_equal(fcntl(ends[0], F_SETFL, 0), 0);
+	assert_int_equal(write(ends[1], junk, sizeof(junk)), sizeof(junk));
+	child = fork();
+	if (child == 0) {
+		size_t size = 0;
+		ssize_t n;
+
+		close(ends[1]);
+		usleep(100000);
+		while ((n = read(ends[0], got + size, sizeof(got) - size)) > 0)
+			size += (size_t)n;
+		_exit(size > sizeof(junk) && fdt_check_full(got + sizeof(junk), size - sizeof(junk)) == 0 ? 0 : 1);
+	}
+	assert_int_equal(dump(folder, path, &err), STATUS_OK);
+	close(ends[0]);
+	close(ends[1]);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+/* --dump-dtb writes all of it, and leaves alone what it cannot write. */
+static void test_dump(void **state)
+{
+	static const struct {
+		const char *name, *words;
+		int status;
+	} bad[] = { { "/dev/full", "No space left", STATUS_HOST }, { "pipe", "nobody reads this pipe", STATUS_USAGE },
+		{ "folder", "Is a directory", STATUS_USAGE }, { "none/x", "No such file", STATUS_USAGE } };
+	char folder[] = "/tmp/trapline-tree-XXXXXX", path[64], command[128];
+	uint8_t tree[0x4000];
+	struct error err;
+	struct stat st;
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(command, sizeof(command), "cd %s && echo x >firmware && mkfifo pipe && mkdir folder", folder);
+	assert_int_equal(system(command), 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, bad[i].name);
+		assert_int_equal(dump(folder, *bad[i].name == '/' ? bad[i].name : path, &err), bad[i].status);
+		if (!strstr(err.text, bad[i].words) || !strstr(err.text, "--dump-dtb: cannot write '"))
+			fail_msg("'%s' instead of '%s'", err.text, bad[i].words);
+		assert_int_equal(stat(*bad[i].name == '/' ? bad[i].name : path, &st), i == 3 ? -1 : 0);
+	}
+	snprintf(path, sizeof(path), "%s/pipe", folder);
+	slow_reader(folder, path);
+	/* A new file, and one that is longer. */
+	snprintf(path, sizeof(path), "%s/tree", folder);
+	for (unsigned again = 0; again < 2; again++) {
+		FILE *file;
+		size_t n;
+
+		assert_int_equal(dump(folder, path, &err), STATUS_OK);
+		file = fopen(path, "r+");
+		n = fread(tree, 1, sizeof(tree), file);
+		assert_int_equal(fdt_check_full(tree, n), 0);
+		assert_int_equal(ftruncate(fileno(file), 0x10000), 0);
+		fclose(file);
+	}
+	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	assert_int_equal(system(command), 0);
+}
 
 /* The node of a device says where the device is on the bus, and which line it has. */
 static void check_node(struct bed *bed, const char *device, const char *path, const char *compatible)
@@ -102,6 +199,59 @@ static void test_messages(void **state)
 	bed_free(bed);
 }
 
+static void compile(const struct bed *bed)
+{
+	char path[] = "/tmp/trapline-dtb-XXXXXX", command[256], text[4096];
+	int fd = mkstemp(path);
+	FILE *dtc;
+	size_t n;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, bed->tree, fdt_totalsize(bed->tree)), fdt_totalsize(bed->tree));
+	close(fd);
+	snprintf(command, sizeof(command),
+		"dtc -q -I dtb -O dtb -o /dev/null %s 2>&1; dtc -I dtb -O dtb -o /dev/null %s 2>&1", path, path);
+	dtc = popen(command, "r");
+	assert_non_null(dtc);
+	n = fread(text, 1, sizeof(text) - 1, dtc);
+	text[n] = '\0';
+	assert_int_equal(pclose(dtc), 0);
+	unlink(path);
+	if (n)
+		fail_msg("dtc has something to say:\n%s", text);
+}
+
+/* A hypervisor in the guest finds the GIC's interrupt for it, and a timer more; its firmware is not called as it is. */
+static void test_hypervisor(void **state)
+{
+	for (unsigned nested = 0; nested < 2; nested++) {
+		struct guest_config config = plain(2, 64 * MIB);
+		struct bed *bed;
+		const fdt32_t *at;
+		int gic, timer;
+
+		config.arm.nested = nested;
+		bed = bed_new(&config);
+		take_tree(bed, GIC_V3_ITS);
+		gic = fdt_path_offset(bed->tree, "/interrupt-controller@3fff0000");
+		timer = fdt_path_offset(bed->tree, "/timer");
+		assert_string_equal(fdt_getprop(bed->tree, fdt_path_offset(bed->tree, "/psci"), "method", NULL),
+			nested ? "smc" : "hvc");
+		if (nested) {
+			at = property(bed->tree, gic, "interrupts", 12);
+			assert_int_equal(fdt32_to_cpu(at[0]), 1);
+			assert_int_equal(fdt32_to_cpu(at[1]), 9);
+			assert_int_equal(fdt32_to_cpu(at[2]), 4);
+			assert_int_equal(fdt32_to_cpu(property(bed->tree, timer, "interrupts", 60)[13]), 12);
+			compile(bed);
+		} else {
+			assert_null(fdt_getprop(bed->tree, gic, "interrupts", NULL));
+			property(bed->tree, timer, "interrupts", 48);
+		}
+		bed_free(bed);
+	}
+}
+
 /* The key's pin is the chip's. */
 static void test_keys(void **state)
 {
@@ -112,7 +262,7 @@ static void test_keys(void **state)
 
 	take_tree(bed, GIC_V3);
 	gpio = fdt_path_offset(bed->tree, "/gpio@1034000");
-	key = fdt_path_offset(bed->tree, "/gpio-keys/power");
+	key = fdt_path_offset(bed->tree, "/gpio-keys/button-power");
 	assert_int_equal(fdt32_to_cpu(*property(bed->tree, key, "linux,code", 4)), 116);
 	at = property(bed->tree, key, "gpios", 12);
 	assert_int_equal(fdt32_to_cpu(at[0]), fdt_get_phandle(bed->tree, gpio));
@@ -162,28 +312,6 @@ static void test_moved(void **state)
 	assert_string_equal(
 		fdt_getprop(bed->tree, fdt_path_offset(bed->tree, "/chosen"), "stdout-path", NULL), "/serial@1200000");
 	bed_free(bed);
-}
-
-static void compile(const struct bed *bed)
-{
-	char path[] = "/tmp/trapline-dtb-XXXXXX", command[256], text[4096];
-	int fd = mkstemp(path);
-	FILE *dtc;
-	size_t n;
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, bed->tree, fdt_totalsize(bed->tree)), fdt_totalsize(bed->tree));
-	close(fd);
-	snprintf(command, sizeof(command),
-		"dtc -q -I dtb -O dtb -o /dev/null %s 2>&1; dtc -I dtb -O dtb -o /dev/null %s 2>&1", path, path);
-	dtc = popen(command, "r");
-	assert_non_null(dtc);
-	n = fread(text, 1, sizeof(text) - 1, dtc);
-	text[n] = '\0';
-	assert_int_equal(pclose(dtc), 0);
-	unlink(path);
-	if (n)
-		fail_msg("dtc has something to say:\n%s", text);
 }
 
 static void test_dtc(void **state)
@@ -307,6 +435,19 @@ static void test_aarch32_options(void **state)
 	assert_non_null(strstr(err.text, "--kaslr-seed does not go with --aarch32"));
 }
 
+/* "auto" is everybody's. */
+static void test_the_way_to_start(void **state)
+{
+	struct guest_config config = plain(1, 64 * MIB);
+	struct error err = { 0 };
+
+	config.boot = "auto";
+	assert_int_equal(arch_arm64.check(&config, &err), 0);
+	config.boot = "pvh";
+	assert_true(arch_arm64.check(&config, &err) < 0);
+	assert_string_equal(err.text, "--boot pvh: an arm64 kernel is started in one way only, auto");
+}
+
 static void test_cpu_options(void **state)
 {
 	static const char *const bad[] = { "0", "64", "200", "2176", "-128", "x" };
@@ -318,7 +459,7 @@ static void test_cpu_options(void **state)
 		config.arm.sve_max_vl = bad[i];
 		assert_true(arch_arm64.check(&config, &err) < 0);
 		assert_int_equal(err.status, STATUS_USAGE);
-		assert_non_null(strstr(err.text, "multiple of 128 bits, up to 2048"));
+		assert_non_null(strstr(err.text, "multiple of 128 from 128 to 2048 bits"));
 	}
 	config.arm.sve_max_vl = "2048";
 	assert_int_equal(arch_arm64.check(&config, &err), 0);
@@ -330,6 +471,14 @@ static void test_cpu_options(void **state)
 	config.arm = (struct guest_arm){ .aarch32 = true, .nested = true };
 	assert_true(arch_arm64.check(&config, &err) < 0);
 	assert_non_null(strstr(err.text, "--nested does not go with --aarch32"));
+	config.arm = (struct guest_arm){ .nested = true };
+	config.irqchip = "gicv2m";
+	assert_true(arch_arm64.check(&config, &err) < 0);
+	assert_int_equal(err.status, STATUS_USAGE);
+	assert_non_null(strstr(err.text, "--nested does not go with --irqchip gicv2m"));
+	config.irqchip = "gicv3";
+	assert_int_equal(arch_arm64.check(&config, &err), 0);
+	config.irqchip = NULL;
 	config.arm = (struct guest_arm){ .psci = "us" };
 	assert_true(arch_arm64.check(&config, &err) < 0);
 	assert_non_null(strstr(err.text, "--psci 'us': there are kvm and user"));
@@ -456,11 +605,13 @@ static void test_describe(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_dump),
 #ifdef __aarch64__
 		cmocka_unit_test(test_describe),
 #endif
 		cmocka_unit_test(test_tree_agrees),
 		cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_hypervisor),
 		cmocka_unit_test(test_keys),
 		cmocka_unit_test(test_clocks),
 		cmocka_unit_test(test_moved),
@@ -468,6 +619,7 @@ int main(void)
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_phys_bits),
 		cmocka_unit_test(test_aarch32_options),
+		cmocka_unit_test(test_the_way_to_start),
 		cmocka_unit_test(test_cpu_options),
 		cmocka_unit_test(test_cpu_extras),
 		cmocka_unit_test(test_kaslr_seed),

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "acpi_bytes.h"
 #include "arch/x86/board.h"
 #include "dev/acpi_pm.h"
 #include "pci/testdev.h"
@@ -65,24 +66,6 @@ static void bed_free(struct bed *bed)
 	arch_x86_64.destroy(bed->board);
 	vm_fini(&bed->vm);
 	free(bed);
-}
-
-static uint64_t le(const uint8_t *at, unsigned len)
-{
-	uint64_t value = 0;
-
-	while (len--)
-		value = value << 8 | at[len];
-	return value;
-}
-
-static uint8_t sum(const uint8_t *bytes, size_t len)
-{
-	uint8_t s = 0;
-
-	while (len--)
-		s = (uint8_t)(s + *bytes++);
-	return s;
 }
 
 /* Fetches the table at `gpa` from guest memory into bed->table. Returns its length. */

@@ -7,11 +7,15 @@
 
 #include "arch/arm64/board.h"
 #include "arch/cmdline.h"
+#include "arch/guest_ram.h"
 #include "core/word.h"
 
 /* Room for a small kernel and the device tree. */
 #define MIN_RAM (16ULL << 20)
-/* Of a guest-physical address: the most that the architecture has (with FEAT_LPA), and what a KVM gives that is not asked. */
+/*
+ * Of a guest-physical address: the most that the architecture has (with FEAT_LPA),
+ * and what a KVM gives that is not asked.
+ */
 #define MAX_PHYS_BITS   52
 #define USUAL_PHYS_BITS 40
 #define MIN_PHYS_BITS   32
@@ -33,6 +37,14 @@ static const char *const kernel_candidates[] = {
 	"./arch/arm64/boot/Image.gz",
 	"/boot/vmlinuz-%s",
 	"/boot/Image-%s",
+	NULL,
+};
+
+/* Not the host's own, which has 64 bits where it has KVM. */
+static const char *const kernel_candidates_32[] = {
+	"./zImage",
+	"./arch/arm/boot/zImage",
+	"../../arch/arm/boot/zImage",
 	NULL,
 };
 
@@ -60,6 +72,10 @@ static int check_irqchip(const struct guest_config *config, struct error *err)
 
 	if (gic_is_v2((enum gic)wanted) && config->cpus > GIC_V2_CPUS)
 		return error_set(err, -ERANGE, "-c %u: a GICv2 has %d CPUs at most", config->cpus, GIC_V2_CPUS);
+	if (gic_is_v2((enum gic)wanted) && config->arm.nested)
+		return error_set(err, -EINVAL,
+			"--nested does not go with --irqchip %s: only a GICv3 has virtual interfaces for a hypervisor",
+			config->irqchip);
 	if (wanted >= 0)
 		return 0;
 	error_set(err, -EINVAL, "--irqchip '%.100s': there are auto, gicv2, gicv2m, gicv3 and gicv3-its",
@@ -100,16 +116,15 @@ static int check(const struct guest_config *config, struct error *err)
 		return error_set(err, -ERANGE, "-m: %llu GiB is beyond this machine's address space: at most %llu GiB",
 			(unsigned long long)(config->ram >> 30), (unsigned long long)(limit >> 30));
 	if (config->ram & 0xffff)
-		return error_set(err, -EINVAL, "-m: not a multiple of 64 KiB");
+		return error_set(
+			err, -EINVAL, "-m: %llu bytes are no multiple of 64 KiB", (unsigned long long)config->ram);
 	if (config->cpus < 1)
 		return error_set(err, -EINVAL, "-c 0: a guest has at least one vCPU");
 	if (config->cpus > MAX_CPUS)
 		return error_set(err, -ERANGE, "-c %u: at most %u vCPUs", config->cpus, MAX_CPUS);
-	if (config->boot)
-		return error_set(err, -EINVAL, "--boot: an arm64 kernel is started in one way only");
-	if (config->pci_test_functions > PCI_FUNCTIONS)
-		return error_set(err, -ERANGE, "--pci-test-functions %u: a PCI device has 1 to %d",
-			config->pci_test_functions, PCI_FUNCTIONS);
+	if (config->boot && strcmp(config->boot, "auto") != 0)
+		return error_set(
+			err, -EINVAL, "--boot %.100s: an arm64 kernel is started in one way only, auto", config->boot);
 	if (check_irqchip(config, err) || arm64_check_options(config, err))
 		return -EINVAL;
 	err->status = 0;
@@ -134,26 +149,21 @@ static void destroy(struct board *board)
 
 static int add_ram(struct board *board, struct error *err)
 {
-	struct memory *memory = board->config.memory;
-	int r = 0;
+	struct memory *memory;
+	int r = guest_ram_memory(&board->config, &memory, err);
 
-	if (memory)
-		memory_get(memory);
-	else
-		r = memory_new(board->config.ram, &memory);
 	if (r)
-		return error_set(err, r, "no address space for %llu MiB of guest RAM: %s",
-			(unsigned long long)(board->config.ram >> 20), strerror(-r));
-	board->ram = (struct region){ .name = "RAM",
-		.kind = REGION_RAM,
-		.space = SPACE_MMIO,
+		return r;
+	board->ram = (struct region){
+		.name = "RAM",
 		.base = LAYOUT_RAM,
 		.size = board->config.ram,
-		.memory = memory };
-	r = bus_add(board->vm->bus, &board->ram);
+		.memory = memory,
+	};
+	r = guest_ram_add(board->vm->bus, &board->ram, err);
 	/* The region has a reference of its own now, or nobody has one. */
 	memory_put(memory);
-	return r ? error_set(err, r, "guest RAM at %#llx: %s", LAYOUT_RAM, strerror(-r)) : 0;
+	return r;
 }
 
 static int add_psci(struct board *board, struct error *err)
@@ -280,6 +290,7 @@ static void info(struct board *board, struct board_info *info)
 const struct arch arch_arm64 = {
 	.name = "arm64",
 	.kernel_candidates = kernel_candidates,
+	.kernel_candidates_32 = kernel_candidates_32,
 	.check = check,
 	.create = create,
 	.destroy = destroy,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * boot.c - the boot loader: the kernel at the beginning of RAM (a zImage behind what it unpacks to there), the device tree at
- * its end, the initrd below that.
+ * boot.c - the boot loader: the kernel at the beginning of RAM (a zImage behind what it unpacks to there), the device
+ * tree at its end, the initrd below that.
  *
  * An Image clears its own bss, so what it has beyond its bytes in the file is left as it is.
  */
@@ -32,11 +32,9 @@ void arm64_boot_close(struct boot *boot)
 	image_close(&boot->firmware);
 }
 
-int arm64_boot_place(const struct boot *boot, uint64_t ram, struct boot_places *places, struct error *err)
+static int place(const struct boot *boot, uint64_t room, struct boot_places *places, struct error *err)
 {
 	const struct kernel *kernel = &boot->kernel;
-	const uint64_t span = kernel->aarch32 ? LAYOUT_BOOT_SPAN_32 : LAYOUT_BOOT_SPAN;
-	uint64_t room = ram < span ? ram : span;
 	uint64_t begin = kernel->text_offset, used = begin + kernel->mem_size;
 
 	*places = (struct boot_places){ .kernel = LAYOUT_RAM + begin };
@@ -56,6 +54,17 @@ int arm64_boot_place(const struct boot *boot, uint64_t ram, struct boot_places *
 	places->initrd = LAYOUT_RAM + ((room - boot->initrd.size) & ~(PAGE - 1));
 	places->initrd_size = boot->initrd.size;
 	return 0;
+}
+
+int arm64_boot_place(const struct boot *boot, uint64_t ram, struct boot_places *places, struct error *err)
+{
+	const uint64_t span = boot->kernel.aarch32 ? LAYOUT_BOOT_SPAN_32 : LAYOUT_BOOT_SPAN;
+	int r = place(boot, ram < span ? ram : span, places, err);
+
+	/* Beyond the span more RAM is no help. */
+	if (r && ram < span)
+		error_hint(err, "-m gives the guest more RAM");
+	return r;
 }
 
 int arm64_boot_load(const struct boot *boot, struct mem *mem, const struct boot_places *places, struct error *err)

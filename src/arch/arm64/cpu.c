@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * cpu.c - what an arm64 machine's vCPUs can do: what KVM has is on, unless the user says otherwise, but for the PMU, which is had
- * by who asks for it (Documentation/virt/kvm/api.rst, 4.82, and devices/vcpu.rst).
+ * cpu.c - what an arm64 machine's vCPUs can do: what KVM has is on, unless the user says otherwise, but for the PMU
+ * and EL2, which are had by who asks for them (Documentation/virt/kvm/api.rst, 4.82, and devices/vcpu.rst).
  *
  * All of it is part of KVM_ARM_VCPU_INIT's argument or stays over it, so a reset, which is one more of these, keeps it.
  */
@@ -13,8 +13,9 @@
 #include "arch/arm64/board.h"
 #include "kvm/kvm.h"
 
-/* Linux 6.16's; older headers do not have it. */
-#define CAP_ARM_EL2 240
+/* Linux 6.16's; older headers do not have them. */
+#define CAP_ARM_EL2  240
+#define VCPU_HAS_EL2 7
 
 #define PMU_INTID (16 + LAYOUT_PPI_PMU)
 
@@ -35,7 +36,8 @@ int cpu_check(const struct board *board, const struct kvm *kvm, struct error *er
 			"a CPU that has 32-bit kernels" },
 		{ arm->pmu, KVM_CAP_ARM_PMU_V3, "pmu", "KVM_CAP_ARM_PMU_V3", "a PMU that the host's kernel drives" },
 		{ arm->nested, CAP_ARM_EL2, "nested", "KVM_CAP_ARM_EL2",
-			"a CPU with nested virtualization, and Linux 6.16 or later" },
+			"a CPU with nested virtualization, FEAT_NV2, and Linux 6.16 or later with "
+			"kvm-arm.mode=nested" },
 		{ arm->sve_max_vl, KVM_CAP_ARM_SVE, "sve-max-vl", "KVM_CAP_ARM_SVE", "a CPU with SVE" },
 	};
 
@@ -44,8 +46,6 @@ int cpu_check(const struct board *board, const struct kvm *kvm, struct error *er
 			return error_set(err, -ENOTSUP, "--%s: this KVM lacks %s (%s)", needs[i].option, needs[i].name,
 				needs[i].why);
 	}
-	if (arm->nested)
-		return error_set(err, -ENOTSUP, "--nested: this KVM has it, and trapline does not use it yet");
 	return 0;
 }
 
@@ -58,8 +58,8 @@ static void note_shared(struct region *region, void *arg)
 }
 
 /*
- * Tags are kept beside pages that only this process has: KVM takes no memory that is shared for a VM with MTE, and fails at
- * the first touch of a page of a file, or of a huge one that was asked for.
+ * Tags are kept beside pages that only this process has: KVM takes no memory that is shared for a VM with MTE, and
+ * fails at the first touch of a page of a file, or of a huge one that was asked for.
  */
 static bool has_mte(const struct board *board, const struct kvm *kvm)
 {
@@ -91,6 +91,8 @@ uint32_t cpu_features(const struct board *board, const struct kvm *kvm)
 
 	if (board->config.arm.pmu)
 		features |= 1U << KVM_ARM_VCPU_PMU_V3;
+	if (board->config.arm.nested)
+		features |= 1U << VCPU_HAS_EL2;
 	if (board->config.arm.aarch32)
 		return features | 1U << KVM_ARM_VCPU_EL1_32BIT;
 	if (kvm_check(kvm, KVM_CAP_ARM_PTRAUTH_ADDRESS) > 0 && kvm_check(kvm, KVM_CAP_ARM_PTRAUTH_GENERIC) > 0)
@@ -100,7 +102,9 @@ uint32_t cpu_features(const struct board *board, const struct kvm *kvm)
 	return features;
 }
 
-/* Lengths of vectors that the guest may choose: those of KVM's, which are as the CPU has them, that are not too long. */
+/*
+ * Lengths of vectors that the guest may choose: those of KVM's, which are as the CPU has them, that are not too long.
+ */
 static int limit_vectors(int fd, unsigned bits, struct error *err)
 {
 	uint64_t lengths[KVM_ARM64_SVE_VLS_WORDS];

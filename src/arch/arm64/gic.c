@@ -4,8 +4,8 @@
  * (dev/gicv2m.c), or without; whichever KVM has, the best first
  * (Documentation/virt/kvm/devices/arm-vgic-v3.rst and its neighbours).
  *
- * It is made before vCPUs and begins to work after them. A reset puts back what a guest's next kernel would stumble over:
- * what is enabled, pending or active, and the ITS's tables, which lie in memory that has other uses then.
+ * It is made before vCPUs and begins to work after them. A reset puts back what a guest's next kernel would stumble
+ * over: what is enabled, pending or active, and the ITS's tables, which lie in memory that has other uses then.
  */
 #include <errno.h>
 #include <linux/kvm.h>
@@ -24,9 +24,22 @@
 #define GICR_SGI       0x10000
 #define REG_BITS       32
 
+/* Linux 6.16's; older headers do not have it. */
+#define VGIC_GRP_MAINT_IRQ 9
+
 static int refused(struct error *err, const char *what)
 {
 	return error_set(err, -errno, "KVM refuses %s: %s", what, strerror(errno));
+}
+
+/* Of what --irqchip asks for by its name. */
+static int refused_kind(const struct board *board, const char *what, struct error *err)
+{
+	if (errno != ENODEV)
+		return refused(err, what);
+	error_set(err, -ENODEV, "--irqchip %s: this KVM has no %s for guests", board->config.irqchip, what);
+	error_hint(err, "--irqchip auto takes the best that it has");
+	return -ENODEV;
 }
 
 /* An open device, or -1 with errno. */
@@ -58,7 +71,7 @@ static int create_v3(struct board *board, int vm_fd, struct error *err)
 		return 0;
 	board->its_fd = create_device(vm_fd, KVM_DEV_TYPE_ARM_VGIC_ITS);
 	if (board->its_fd < 0)
-		return board->wanted == GIC_V3_ITS ? refused(err, "an ITS (--irqchip gicv3-its)") : 0;
+		return board->wanted == GIC_V3_ITS ? refused_kind(board, "ITS", err) : 0;
 	if (set_attr(board->its_fd, KVM_DEV_ARM_VGIC_GRP_ADDR, KVM_VGIC_ITS_ADDR_TYPE, &its))
 		return refused(err, "the ITS's address");
 	board->gic = GIC_V3_ITS;
@@ -85,8 +98,8 @@ static int create_v2(struct board *board, int vm_fd, struct error *err)
 
 	board->gic_fd = create_device(vm_fd, KVM_DEV_TYPE_ARM_VGIC_V2);
 	if (board->gic_fd < 0)
-		return refused(err,
-			gic_is_v2(board->wanted) ? "a GICv2 (--irqchip)" : "an interrupt controller, GICv3 or GICv2");
+		return gic_is_v2(board->wanted) ? refused_kind(board, "GICv2", err)
+						: refused(err, "an interrupt controller, GICv3 or GICv2");
 	if (board->config.cpus > GIC_V2_CPUS) {
 		err->status = STATUS_USAGE;
 		return error_set(err, -ERANGE, "-c %u: this KVM has a GICv2 only, which has %d CPUs at most",
@@ -112,7 +125,9 @@ int gic_create(struct board *board, int vm_fd, struct error *err)
 	if (board->gic_fd >= 0)
 		r = create_v3(board, vm_fd, err);
 	else if (board->wanted == GIC_V3 || board->wanted == GIC_V3_ITS)
-		r = refused(err, "a GICv3 (--irqchip)");
+		r = refused_kind(board, "GICv3", err);
+	else if (board->config.arm.nested)
+		r = refused(err, "a GICv3, which --nested needs");
 	else
 		r = create_v2(board, vm_fd, err);
 	if (r == 0 && set_attr(board->gic_fd, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, 0, &lines))
@@ -122,6 +137,11 @@ int gic_create(struct board *board, int vm_fd, struct error *err)
 
 int gic_start(struct board *board, struct error *err)
 {
+	const uint32_t maintenance = 16 + LAYOUT_PPI_MAINTENANCE;
+
+	/* Linux 6.16 wants the first vCPU to be there. */
+	if (board->config.arm.nested && set_attr(board->gic_fd, VGIC_GRP_MAINT_IRQ, 0, &maintenance))
+		return refused(err, "the GIC's maintenance interrupt (--nested)");
 	if (set_attr(board->gic_fd, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, NULL))
 		return refused(err, "to start the interrupt controller");
 	if (board->its_fd >= 0 && set_attr(board->its_fd, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_CTRL_INIT, NULL))

@@ -11,6 +11,8 @@
 
 /* EL1 with its own stack pointer; debug exceptions, SError, IRQ and FIQ masked (booting.rst). */
 #define PSTATE_ENTRY 0x3c5
+/* The same in EL2, where a hypervisor begins. */
+#define PSTATE_ENTRY_EL2 0x3c9
 /* 32-bit: supervisor mode; asynchronous aborts, IRQ and FIQ masked. */
 #define PSTATE_ENTRY_32 0x1d3
 
@@ -135,7 +137,7 @@ static int enter(struct board *board, struct kvm *kvm, struct error *err)
 {
 	const bool aarch32 = board->config.arm.aarch32;
 	const struct setting wide[] = {
-		{ CORE_REG(regs.pstate), PSTATE_ENTRY },
+		{ CORE_REG(regs.pstate), board->config.arm.nested ? PSTATE_ENTRY_EL2 : PSTATE_ENTRY },
 		{ CORE_REG(regs.regs[0]), board->places.tree },
 		{ CORE_REG(regs.pc), board->places.kernel },
 	};

@@ -41,8 +41,8 @@
 #define LAYOUT_VIRTIO_STEP 0x00000200ULL
 
 /*
- * The distributor's 64 KiB end where ECAM begins. A GICv2's CPU interface is below it; a GICv3's redistributors are, 128 KiB a
- * vCPU, and its ITS below these.
+ * The distributor's 64 KiB end where ECAM begins. A GICv2's CPU interface is below it; a GICv3's redistributors are,
+ * 128 KiB a vCPU, and its ITS below these.
  */
 #define LAYOUT_GIC_DIST      0x3fff0000ULL
 #define LAYOUT_GIC_DIST_SIZE 0x00010000ULL
@@ -59,8 +59,8 @@
 #define LAYOUT_RAM 0x80000000ULL
 
 /*
- * The device tree lies at the end of RAM, or of the first gigabyte of it, and the initrd below: Linux wants the latter within
- * 32 GiB of the kernel, and the former, 2 MiB at most, within one 2 MiB block (Documentation/arm64/booting.rst).
+ * The device tree lies at the end of RAM, or of the first gigabyte of it, and the initrd below: Linux wants the latter
+ * within 32 GiB of the kernel, and the former, 2 MiB at most, within one 2 MiB block (Documentation/arm64/booting.rst).
  */
 #define LAYOUT_BOOT_SPAN 0x40000000ULL
 #define LAYOUT_DT_SIZE   0x00040000ULL
@@ -68,7 +68,8 @@
 #define LAYOUT_BOOT_SPAN_32 0x20000000ULL
 
 /* Private peripheral interrupt n is INTID 16 + n. */
-#define LAYOUT_PPI_PMU 7
+#define LAYOUT_PPI_PMU         7
+#define LAYOUT_PPI_MAINTENANCE 9 /* of the GIC's virtual interfaces, for a hypervisor */
 
 /* Shared peripheral interrupts: line n is SPI n, which is INTID 32 + n. */
 #define LAYOUT_LINES        256

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* machine.c - the arm64 machine's data sheet: which device, which address, which interrupt. Addresses are in layout.h. */
+/*
+ * machine.c - the arm64 machine's data sheet: which device, which address, which interrupt. Addresses are in layout.h.
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -124,6 +126,7 @@ static int build_own(struct board *board, enum rtc rtc, struct error *err)
 			.io = { PCI_IO, PCI_IO_SIZE },
 			.mem32 = { LAYOUT_PCI_MEM, LAYOUT_PCI_MEM_SIZE },
 		},
+		.unseen = true,
 		.buses = LAYOUT_ECAM_BUSES,
 		.gsi = { LAYOUT_LINE_PCI, LAYOUT_LINE_PCI + 1, LAYOUT_LINE_PCI + 2, LAYOUT_LINE_PCI + 3 },
 	};

@@ -73,8 +73,8 @@ int arm64_sve_max_vl(const struct guest_config *config, unsigned *bits, struct e
 	if (!text)
 		return 0;
 	if (!number(text, &value) || !value || value > VECTOR_MAX || value % VECTOR_STEP)
-		return error_set(err, -EINVAL, "--sve-max-vl '%.100s': not a multiple of %d bits, up to %d", text,
-			VECTOR_STEP, VECTOR_MAX);
+		return error_set(err, -EINVAL, "--sve-max-vl '%.100s': not a multiple of %d from %d to %d bits", text,
+			VECTOR_STEP, VECTOR_STEP, VECTOR_MAX);
 	*bits = (unsigned)value;
 	return 0;
 }

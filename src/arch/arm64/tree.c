@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* tree.c - an arm64 machine's device tree: processors, interrupt controller, timers and firmware; the rest is its devices. */
+/*
+ * tree.c - an arm64 machine's device tree: processors, interrupt controller, timers
+ * and firmware; the rest is its devices.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +26,9 @@ enum { SPI, PPI };
 #define FLAG_HIGH   4
 #define FLAG_LOW    8
 
-/* PPIs of the timers: secure and non-secure physical, virtual, hypervisor's. */
-static const uint32_t timers[] = { 13, 14, 11, 10 };
+/* PPIs of the timers: secure and non-secure physical, virtual, the hypervisor's physical, and with EL2 its virtual. */
+static const uint32_t timers[] = { 13, 14, 11, 10, 12 };
+#define NR_TIMERS 5
 
 static void interrupt(unsigned line, enum irq_trigger trigger, uint32_t *cells)
 {
@@ -56,7 +60,10 @@ static void write_chosen(struct dt *dt, const struct board *board)
 		dt_u64(dt, "kaslr-seed", board->kaslr_seed);
 	if (board->random)
 		dt_bytes(dt, "rng-seed", board->rng_seed, sizeof(board->rng_seed));
-	/* The last: EDK2 (of 2022, for kvmtool's machine) looks for this path's end in what follows, and finds some in random bytes. */
+	/*
+	 * The last: EDK2 (of 2022, for kvmtool's machine) looks for this path's end in what
+	 * follows, and finds some in random bytes.
+	 */
 	if (dt_path(vm_device(board->vm, "serial0"), &platform, path, sizeof(path)))
 		dt_string(dt, "stdout-path", path);
 	dt_end(dt);
@@ -92,7 +99,8 @@ static void write_cpus(struct dt *dt, const struct board *board)
 	dt_end(dt);
 	dt_begin(dt, "psci");
 	dt_strings(dt, "compatible", "arm,psci-1.0/arm,psci-0.2/");
-	dt_string(dt, "method", "hvc");
+	/* In EL2 HVC is a call of the guest's own hypervisor. */
+	dt_string(dt, "method", board->config.arm.nested ? "smc" : "hvc");
 	dt_end(dt);
 }
 
@@ -112,6 +120,7 @@ static void write_msi(struct dt *dt, const char *compatible, bool sender, uint64
 static void write_gic(struct dt *dt, const struct board *board)
 {
 	const unsigned cpus = board->config.cpus;
+	const uint32_t maintenance[] = { PPI, LAYOUT_PPI_MAINTENANCE, FLAG_HIGH };
 	uint64_t reg[] = { LAYOUT_GIC_DIST, LAYOUT_GIC_DIST_SIZE, arm64_redist(cpus), cpus * LAYOUT_REDIST_SIZE };
 
 	if (gic_is_v2(board->gic)) {
@@ -123,6 +132,8 @@ static void write_gic(struct dt *dt, const struct board *board)
 	dt_flag(dt, "interrupt-controller");
 	dt_u32(dt, "#interrupt-cells", 3);
 	dt_reg(dt, reg, 2);
+	if (board->config.arm.nested)
+		dt_cells(dt, "interrupts", maintenance, 3);
 	dt_u32(dt, "phandle", PHANDLE_GIC);
 	dt_u32(dt, "#address-cells", 2);
 	dt_u32(dt, "#size-cells", 2);
@@ -157,16 +168,17 @@ static void write_pmu(struct dt *dt, const struct board *board)
 
 static void write_timer(struct dt *dt, const struct board *board)
 {
-	uint32_t cells[12];
+	const unsigned n = board->config.arm.nested ? NR_TIMERS : NR_TIMERS - 1;
+	uint32_t cells[3 * NR_TIMERS];
 
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < n; i++) {
 		cells[3 * i] = PPI;
 		cells[3 * i + 1] = timers[i];
 		cells[3 * i + 2] = ppi_flags(board, FLAG_LOW);
 	}
 	dt_begin(dt, "timer");
 	dt_strings(dt, "compatible", "arm,armv8-timer/arm,armv7-timer/");
-	dt_cells(dt, "interrupts", cells, 12);
+	dt_cells(dt, "interrupts", cells, 3 * n);
 	dt_flag(dt, "always-on");
 	dt_end(dt);
 }
@@ -187,7 +199,7 @@ static void write_keys(struct dt *dt)
 {
 	dt_begin(dt, "gpio-keys");
 	dt_string(dt, "compatible", "gpio-keys");
-	dt_begin(dt, "power");
+	dt_begin(dt, "button-power");
 	dt_string(dt, "label", "Power Button");
 	dt_u32(dt, "linux,code", KEY_POWER);
 	dt_cells(dt, "gpios", (uint32_t[]){ PHANDLE_GPIO, LAYOUT_PIN_POWER, 0 }, 3);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "arch/cmdline.h"
+#include "arch/guest_ram.h"
 #include "arch/x86/board.h"
 #include "core/word.h"
 
@@ -86,7 +87,8 @@ static int check(const struct guest_config *config, struct error *err)
 		return error_set(err, -ERANGE, "-m: %llu GiB is beyond this CPU's address space of %llu GiB",
 			(unsigned long long)(config->ram >> 30), (unsigned long long)(limit >> 30));
 	if (config->ram & 0xfff)
-		return error_set(err, -EINVAL, "-m: not a multiple of 4 KiB");
+		return error_set(
+			err, -EINVAL, "-m: %llu bytes are no multiple of 4 KiB", (unsigned long long)config->ram);
 	if (config->cpus < 1)
 		return error_set(err, -EINVAL, "-c 0: a guest has at least one vCPU");
 	if (config->cpus > MAX_CPUS)
@@ -100,9 +102,6 @@ static int check(const struct guest_config *config, struct error *err)
 		return error_set(err, -EINVAL, "--%s: only an arm64 machine has it", foreign);
 	if (config->flash && !config->firmware)
 		return error_set(err, -EINVAL, "--flash goes with --firmware");
-	if (config->pci_test_functions > PCI_FUNCTIONS)
-		return error_set(err, -ERANGE, "--pci-test-functions %u: a PCI device has 1 to %d",
-			config->pci_test_functions, PCI_FUNCTIONS);
 	err->status = 0;
 	return 0;
 }
@@ -130,43 +129,43 @@ static int add_ram(struct board *board, const struct memory_range *range, struct
 
 	*ram = (struct region){
 		.name = range->base ? "RAM above 4 GiB" : "RAM",
-		.kind = REGION_RAM,
-		.space = SPACE_MMIO,
 		.base = range->base,
 		.size = range->size,
 		.memory = memory,
 		.memory_offset = range->base ? LAYOUT_HOLE : 0,
 	};
-	r = bus_add(board->vm->bus, ram);
+	r = guest_ram_add(board->vm->bus, ram, err);
+	board->nr_ram += r == 0;
+	return r;
+}
+
+static int add_all_ram(struct board *board, struct error *err)
+{
+	struct memory_range ranges[LAYOUT_RAM_RANGES];
+	unsigned n = layout_ram(board->config.ram, ranges);
+	struct memory *memory;
+	int r = guest_ram_memory(&board->config, &memory, err);
+
 	if (r)
-		return error_set(err, r, "guest RAM at %#llx: %s", (unsigned long long)range->base, strerror(-r));
-	board->nr_ram++;
-	return 0;
+		return r;
+	for (unsigned i = 0; r == 0 && i < n; i++)
+		r = add_ram(board, &ranges[i], memory, err);
+	/* The regions have references of their own now, or nobody has one. */
+	memory_put(memory);
+	return r;
 }
 
 static int create(struct vm *vm, const struct guest_config *config, struct board **out, struct error *err)
 {
-	struct memory_range ranges[LAYOUT_RAM_RANGES];
-	unsigned n = layout_ram(config->ram, ranges);
 	struct board *board = calloc(1, sizeof(*board));
-	struct memory *memory = config->memory;
-	int r = 0;
+	int r;
 
 	if (!board)
 		return error_set(err, -ENOMEM, "no memory for the board");
 	board->vm = vm;
 	board->config = *config;
 	vm->ram_size = config->ram;
-	if (memory)
-		memory_get(memory);
-	else if ((r = memory_new(config->ram, &memory)))
-		error_set(err, r, "no address space for %llu MiB of guest RAM: %s",
-			(unsigned long long)(config->ram >> 20), strerror(-r));
-	for (unsigned i = 0; r == 0 && i < n; i++)
-		r = add_ram(board, &ranges[i], memory, err);
-	/* The regions have references of their own now, or nobody has one. */
-	if (memory)
-		memory_put(memory);
+	r = add_all_ram(board, err);
 	if (r) {
 		destroy(board);
 		return r;

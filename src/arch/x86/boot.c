@@ -98,10 +98,15 @@ static int check_segments(const struct kernel *kernel, const struct boot_config 
 				"it wants 0x%llx-0x%llx, but memory below 0x%llx holds the boot data",
 				(unsigned long long)base, (unsigned long long)end - 1,
 				(unsigned long long)LAYOUT_BOOT_DATA_END);
-		if (!in_ram(config, base, end))
-			return image_error(&kernel->image, err, -ENOSPC,
+		if (!in_ram(config, base, end)) {
+			image_error(&kernel->image, err, -ENOSPC,
 				"too large for the guest's RAM: it needs 0x%llx-0x%llx", (unsigned long long)base,
 				(unsigned long long)end - 1);
+			/* Else there is no RAM on any machine. */
+			if (base >= LAYOUT_HIGH_RAM && end <= LAYOUT_HOLE)
+				error_hint(err, "-m gives the guest more RAM");
+			return -ENOSPC;
+		}
 	}
 	return 0;
 }
@@ -142,7 +147,7 @@ static uint64_t place_below(const struct kernel *kernel, uint64_t low, uint64_t 
 static int place_initrd(
 	const struct boot *boot, const struct boot_config *config, struct boot_entry *entry, struct error *err)
 {
-	uint64_t limit = boot->kernel.initrd_max + 1;
+	uint64_t limit = boot->kernel.initrd_max + 1, top = 0;
 
 	if (!boot->initrd.path)
 		return 0;
@@ -154,15 +159,20 @@ static int place_initrd(
 
 		if (range->type != MEMORY_RAM || range->base < LAYOUT_HIGH_RAM)
 			continue;
+		if (range->base < limit && top < end)
+			top = end;
 		entry->initrd = place_below(&boot->kernel, range->base, end < limit ? end : limit, boot->initrd.size);
 		if (entry->initrd) {
 			entry->initrd_size = boot->initrd.size;
 			return 0;
 		}
 	}
-	return image_error(&boot->initrd, err, -ENOSPC,
+	image_error(&boot->initrd, err, -ENOSPC,
 		"too large for the guest's RAM: no place for its %llu bytes beside the kernel below 0x%llx",
 		(unsigned long long)boot->initrd.size, (unsigned long long)limit);
+	if (top < limit && top < LAYOUT_HOLE)
+		error_hint(err, "-m gives the guest more RAM");
+	return -ENOSPC;
 }
 
 static int check_cmdline(const struct boot *boot, const struct boot_config *config, struct error *err)
