@@ -34,6 +34,10 @@ class Arch:
     guests: dict = dataclasses.field(default_factory=dict)
     inners: dict = dataclasses.field(default_factory=dict)  # what L1 runs where it is not `inner`, by others' names
     append: str = ""     # more words for L1's command line
+    appends: dict = dataclasses.field(default_factory=dict)  # and more of them, by others' names
+    # Whose QEMU emulates it, where the host's is too old: Debian's name of a release, by others' names.
+    emulators: dict = dataclasses.field(default_factory=dict)
+    mended: bool = False  # the host's QEMU is run without a defect: mended.py
     modules: tuple = dataclasses.field(default=("virtio_pci", "virtio_console", "virtio_blk", "tun"))
     # What L1 has for tests to load.
     shelf: tuple = dataclasses.field(default=("vhost_net", "vhost_vsock", "vhost_scsi", "target_core_file"))
@@ -58,6 +62,7 @@ ARCHES = {
             triplet="x86_64-linux-gnu",
             family="x86_64",
             append="tsc=reliable no_timer_check",
+            mended=True,
         ),
         Arch(
             name="arm64",
@@ -79,10 +84,14 @@ ARCHES = {
             emulator="qemu-aarch64-static",
             guests={"armmp": ("armhf", "bookworm", "linux-image-armmp"),
                     "armmp-lpae": ("armhf", "bookworm", "linux-image-armmp-lpae"),
-                    "newer": ("arm64", "trixie", "linux-image-cloud-arm64")},
-            inners={"newer": "newer"},
+                    "newer": ("arm64", "trixie", "linux-image-cloud-arm64"),
+                    "newest": ("arm64", "trixie-backports", "linux-image-cloud-arm64")},
+            inners={"newer": "newer", "nested": "newest"},
+            appends={"nested": "kvm-arm.mode=nested"},
+            emulators={"nested": "trixie"},
             others={"newer": ("-M", "virt,virtualization=on,gic-version=3", "-cpu", "cortex-a72"),
                     "max": ("-M", "virt,virtualization=on,gic-version=3,mte=on", "-cpu", "max,pauth-impdef=on"),
+                    "nested": ("-M", "virt,virtualization=on,gic-version=3", "-cpu", "max,pauth-impdef=on"),
                     "n1": ("-M", "virt,virtualization=on,gic-version=3", "-cpu", "neoverse-n1,pmu=off"),
                     "gicv2": ("-M", "virt,virtualization=on,gic-version=2", "-cpu", "cortex-a72")},
         ),

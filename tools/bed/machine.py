@@ -9,6 +9,7 @@ Channels, each a socket pair that QEMU inherits, so nothing is left in the file 
   poke     a byte now and then, for its interrupt; see POKE_SECONDS
 """
 
+import dataclasses
 import os
 import queue
 import re
@@ -20,7 +21,8 @@ import subprocess
 import threading
 import time
 
-from . import cross, initramfs, packages
+from . import arch as arches
+from . import cross, initramfs, mended, packages
 from .ui import Failure
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -222,16 +224,25 @@ class Machine:
 
     def _command(self, accel, initrd, append=""):
         """The words for QEMU that all ways to run L1 share."""
-        if not shutil.which(self.arch.qemu):
-            raise Failure("%s is not here; install package %s" % (self.arch.qemu, self.arch.qemu_package))
         os.makedirs(os.path.dirname(self.log), exist_ok=True)
-        return ["setpriv", "--pdeathsig", "KILL", self.arch.qemu,
+        return ["setpriv", "--pdeathsig", "KILL", *self._emulator(),
                 *(self.arch.others[self.bed] if self.bed else self.arch.machine), *accel,
                 "-m", str(self.memory), "-smp", str(self.cpus),
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
                 "-kernel", self.kernel.image, "-initrd", "/dev/fd/%d" % initrd,
-                "-append", "console=%s quiet panic=-1 mitigations=off cryptomgr.notests %s %s" % (
-                    self.arch.log_tty, self.arch.append, append)]
+                "-append", "console=%s quiet panic=-1 mitigations=off cryptomgr.notests %s %s %s" % (
+                    self.arch.log_tty, self.arch.append, self.arch.appends.get(self.bed, ""), append)]
+
+    def _emulator(self):
+        suite = self.arch.emulators.get(self.bed)
+        if suite:
+            host = dataclasses.replace(arches.host(), name="%s-%s" % (arches.host().name, suite), suite=suite, guests={})
+            return packages.Cache(host).command(self.arch.qemu_package, self.arch.qemu)
+        if not shutil.which(self.arch.qemu):
+            raise Failure("%s is not here; install package %s" % (self.arch.qemu, self.arch.qemu_package))
+        if not self.arch.mended:
+            return [self.arch.qemu]
+        return mended.command(shutil.which(self.arch.qemu), packages.Cache(arches.host()).folder, arches.host().triplet)
 
     def start(self, timeout=60):
         """Boots it; returns when /dev/kvm is there and requests are served."""

@@ -21,6 +21,7 @@ import struct
 import subprocess
 import tempfile
 
+from . import arch as arches
 from .ui import Failure, Stage
 
 ENVIRONMENT = dict(os.environ, LC_ALL="C", DEBIAN_FRONTEND="noninteractive")
@@ -69,6 +70,8 @@ class Cache:
     def __init__(self, arch, show=True):
         self.arch = arch
         self.show = show
+        # What the host's own apt has.
+        self.own = arch.debian == _host_debian_arch() and arch.suite == arches.host().suite
         self.folder = os.path.join(cache_folder(), arch.name)
         os.makedirs(self.folder, exist_ok=True)
 
@@ -93,15 +96,20 @@ class Cache:
         with locked(os.path.join(self.folder, ".lock")):
             package = "" if update else _first_line(note)
             if not package or not os.path.isdir(os.path.join(self.folder, package)):
-                package = self._depends(meta)
-                self._fetch([package])
-                _write_whole(note, package + "\n")
+                package = self._depends(meta, "linux-image-[0-9][^ ,]*")[0]
+                # Newer ones have nothing but the names of those that hold the kernel and its modules.
+                parts = self._depends(package, "linux-(?:base|binary|modules)-[0-9][^ ,]*",
+                                      needed=False)
+                self._fetch(parts or [package], into=package)
+                write_whole(note, package + "\n")
         folder = os.path.join(self.folder, package)
         images = sorted(glob.glob(os.path.join(folder, "boot", "vmlinu[xz]-*")))
+        if images:
+            return Kernel(flavour, package, folder, re.sub(r"^vmlinu[xz]-", "", os.path.basename(images[-1])), images[-1])
+        images = sorted(glob.glob(os.path.join(folder, "usr", "lib", "modules", "*", "vmlinuz")))
         if not images:
-            raise Failure("%s: package %s holds no boot/vmlinuz-*" % (folder, package))
-        image = images[-1]
-        return Kernel(flavour, package, folder, re.sub(r"^vmlinu[xz]-", "", os.path.basename(image)), image)
+            raise Failure("%s: package %s holds no boot/vmlinuz-*, nor usr/lib/modules/*/vmlinuz" % (folder, package))
+        return Kernel(flavour, package, folder, os.path.basename(os.path.dirname(images[-1])), images[-1])
 
     def package(self, name):
         """The folder of any package, unpacked."""
@@ -121,8 +129,18 @@ class Cache:
         note = os.path.join(self.folder, name + ".libraries")
         if not os.path.exists(note):
             with locked(os.path.join(self.folder, ".lock")):
-                _write_whole(note, " ".join(self._needs(name)) + "\n")
+                write_whole(note, " ".join(self._needs(name)) + "\n")
         return self.packages(_first_line(note).split())
+
+    def command(self, package, program):
+        """Words that run a package's program with its own release's libraries, the C library among them."""
+        folder, libc = self.packages([package, "libc6"])
+        places = [place for place in (os.path.join(folder, "usr", "lib", self.arch.triplet)
+                                      for folder in [libc] + self.libraries(package)) if os.path.isdir(place)]
+        loaders = glob.glob(os.path.join(libc, "usr", "lib*", "ld-linux-*.so.*"))
+        if not loaders:
+            raise Failure("%s: package libc6 has no usr/lib*/ld-linux-*.so.*" % libc)
+        return [loaders[0], "--library-path", ":".join(places), os.path.join(folder, "usr", "bin", program)]
 
     def busybox(self):
         """A static busybox of this architecture."""
@@ -143,9 +161,12 @@ class Cache:
             os.makedirs(os.path.join(state, sub), exist_ok=True)
         options = ["Dir::State::Lists=%s/lists" % state, "Dir::Cache=%s/cache" % state,
                    "APT::Architecture=%s" % self.arch.debian, "APT::Architectures::=%s" % self.arch.debian]
-        if self.arch.debian != _host_debian_arch():
+        if not self.own:
+            # What the host has installed, and prefers, is of another release.
+            options += ["Dir::State::status=/dev/null", "Dir::Etc::Preferences=/dev/null",
+                        "Dir::Etc::PreferencesParts=/dev/null"]
             sources = os.path.join(state, "etc", "sources.list")
-            _write_whole(sources, self._foreign_sources())
+            write_whole(sources, self._foreign_sources())
             options += ["Dir::Etc::SourceList=%s" % sources, "Dir::Etc::SourceParts=/dev/null"]
         return options
 
@@ -162,7 +183,7 @@ class Cache:
 
     def _attempts(self):
         """Option lists to try in turn: the host's lists, private lists, private lists brought up to date."""
-        if self.arch.debian == _host_debian_arch():
+        if self.own:
             yield []
         private = self._private()
         if os.listdir(os.path.join(self.folder, ".apt", "lists")) != ["partial"]:
@@ -174,14 +195,15 @@ class Cache:
             raise Failure("apt-get update failed: %s" % _last_line(run.stdout))
         yield private
 
-    def _depends(self, meta):
-        """The newest kernel package that a meta package depends on."""
+    def _depends(self, package, pattern, needed=True):
+        """What a package depends on by names of this pattern, of the newest version."""
         for options in self._attempts():
-            out = _output(["apt-cache"] + _dash_o(options) + ["show", "--no-all-versions", meta])
-            match = re.search(r"^Depends:.*?\b(linux-image-[0-9][^ ,]*)", out, re.M)
-            if match:
-                return match.group(1)
-        raise Failure("package %s: apt knows no such package" % meta)
+            out = _output(["apt-cache"] + _dash_o(options) + ["show", "--no-all-versions", package])
+            match = re.search(r"^Depends:.*", out, re.M)
+            found = re.findall(r"\b" + pattern, match.group()) if match else []
+            if found or (match and not needed):
+                return found
+        raise Failure("package %s: apt knows no such package, or none that it depends on" % package)
 
     def _needs(self, name):
         """Names of the packages that a package needs for their libraries."""
@@ -192,7 +214,8 @@ class Cache:
                 return sorted(other for other in names if not re.search(r"-(bin|data|common|modules|db|doc)$|^libpam|:", other))
         raise Failure("package %s: apt knows no such package" % name)
 
-    def _fetch(self, names):
+    def _fetch(self, names, into=None):
+        """Each into a folder of its name, or all into one."""
         what = names[0] if len(names) == 1 else "%s and %d more" % (names[0], len(names) - 1)
         with Stage("download %s" % what, self.show) as stage, tempfile.TemporaryDirectory(
                 prefix=".fetch-", dir=self.folder) as temporary:
@@ -208,17 +231,20 @@ class Cache:
             else:
                 raise Failure("package %s cannot be downloaded: %s" % (what, _last_line(run.stdout)))
             stage.detail = "%.1f MB" % (sum(os.path.getsize(path) for path in debs.values()) / 1e6)
+            tree = os.path.join(temporary, "tree")
             for name in names:
-                self._unpack(name, debs[name], os.path.join(temporary, "tree"))
+                self._unpack(name, debs[name], tree)
+                if not into or name == names[-1]:
+                    target = os.path.join(self.folder, into or name)
+                    shutil.rmtree(target, ignore_errors=True)
+                    os.rename(tree, target)
 
-    def _unpack(self, name, deb, tree):
+    @staticmethod
+    def _unpack(name, deb, tree):
         run = subprocess.run(["dpkg-deb", "-x", deb, tree], text=True, stderr=subprocess.PIPE)
         if run.returncode != 0:
             raise Failure("package %s cannot be unpacked: %s" % (name, _last_line(run.stderr)))
         os.chmod(tree, 0o755)
-        target = os.path.join(self.folder, name)
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(tree, target)
 
 
 # bzImage
@@ -255,7 +281,7 @@ def unpack_bzimage(image, target):
                                  stderr=subprocess.DEVNULL).stdout
         if not elf.startswith(b"\x7fELF"):
             raise Failure("%s: its payload does not unpack to an ELF kernel" % image)
-        _write_whole(target, elf)
+        write_whole(target, elf)
         return
     raise Failure("%s: unknown compression %s" % (image, payload[:4].hex()))
 
@@ -297,13 +323,13 @@ def _short(path):
     return path if relative.startswith("..") else relative
 
 
-def _write_whole(path, data):
+def write_whole(path, data, mode=0o644):
     """Writes a file under a temporary name, then renames it."""
     handle, temporary = tempfile.mkstemp(prefix=".write-", dir=os.path.dirname(path))
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.rename(temporary, path)
     except BaseException:
         os.unlink(temporary)
