@@ -52,15 +52,15 @@ class Runner:
         self.lock = threading.Lock()
         self.halt = threading.Event()
         self.failure = None
+        self.failed = {}  # work's name: why
         self.texts = {}
         self.stuck = []
 
     def run(self, work):
         """One inner machine's output.
 
-        A guest has been seen to wait for ever, with interrupts off, for a lock that its only vCPU holds: its timer's
-        interrupt had come where it has them off, presumably by QEMU's emulation of nested guests; or to be reset out of the
-        blue. As time is exact it does so each time, so another attempt has another time.
+        With a QEMU that bed/mended.py does not know a guest may be given an interrupt twice, and wait for ever.
+        As time is exact it is so each time, so another attempt has another time.
         """
         for attempt in range(ATTEMPTS):
             inner = machine.Machine(self.cache.arch, os.path.join(self.folder, work.name + ".log"), self.cache, memory=2048)
@@ -87,6 +87,9 @@ class Runner:
                 text = self.run(work)
                 with self.lock:
                     self.texts[work.name] = text
+            except machine.Stuck as failure:
+                with self.lock:
+                    self.failed[work.name] = failure
             except (ui.Failure, machine.Lost) as failure:
                 if not self.halt.is_set():
                     self.failure = ui.Failure("%s: %s" % (work.name, failure))
@@ -100,7 +103,8 @@ class Runner:
                 done += file.read().count(b"\n@end")
         return "%d of %d %s" % (done, total, self.what)
 
-    def go(self, work):
+    def go(self, work, partly=False):
+        """{work's name: output}; what did not get to its end is in `failed`, and an error unless `partly`."""
         for path in glob.glob(os.path.join(self.folder, "*.log")):
             os.unlink(path)
         total = sum(item.steps for item in work)
@@ -120,6 +124,8 @@ class Runner:
                 self.halt.set()
                 for thread in threads:
                     thread.join(10)
+        if self.failed and not (partly or self.failure):
+            self.failure = ui.Failure("; ".join("%s: %s" % pair for pair in self.failed.items()))
         if self.failure:
             raise self.failure
         return self.texts

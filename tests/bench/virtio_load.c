@@ -2,15 +2,16 @@
 /*
  * virtio_load.c - what virtio devices are measured by: requests to a disk, a network or a shared folder.
  *
- *     load disk NAME DEVICE        random blocks of 4 KiB and runs of 1 MiB, read and written past the guest's page cache
+ *     load disk NAME DEVICE       random blocks of 4 KiB and runs of 1 MiB, read and written past the guest's cache
  *     load net NAME ADDRESS BYTES one byte there and back by TCP, and BYTES in each direction
  *     load tree NAME FOLDER       each folder listed, each file looked at and read
  *     load serve                  the network's other end, on the host
  *     load plant FOLDER           what to walk: folders with small files
  *
- * Each workload runs twice, each time with nothing in the guest's caches: as `time`, undisturbed, and as `count`, for who
- * counts meanwhile. Those of a network, where it matters who runs when, are timed several times, each by a connection of its
- * own. Before and after it a line on the standard output tells so, and waits for one on the standard input:
+ * Each workload runs twice, each time with nothing in the guest's caches: as `time`, undisturbed, and as `count`, for
+ * who counts meanwhile. Those of a network, where it matters who runs when, are timed and counted several times, each
+ * by a connection of its own. Before and after it a line on the standard output tells so, and waits for one on the
+ * standard input:
  *
  *     @ready NAME PASS
  *     @done NAME PASS REQUESTS BYTES NANOSECONDS
@@ -42,7 +43,7 @@
 #define RUN         (1U << 20)
 #define DEPTH_MOST  32
 #define REQUESTS    1000 /* of the network */
-#define TIMES       4    /* that a network's workload is timed */
+#define TIMES       4    /* that a network's workload is timed, and counted */
 #define APART_US    1370
 #define FOLDERS     20
 #define FILES       25 /* in each */
@@ -308,7 +309,7 @@ static void net_main(const char *name, const char *address, uint64_t bytes)
 
 	for (unsigned i = 0; i < sizeof(works) / sizeof(works[0]); i++) {
 		snprintf(text, sizeof(text), "%s-%s", name, works[i].name);
-		for (unsigned time = 0; time <= TIMES; time++) {
+		for (unsigned time = 0; time < 2 * TIMES; time++) {
 			struct net net = { .fd = connect_to(address, works[i].port), .bytes = bytes };
 
 			/* Nothing here comes at the same time again. */
