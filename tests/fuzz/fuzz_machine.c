@@ -4,10 +4,10 @@
  * life of a machine. For libFuzzer (-Dfuzz=true with clang); without it, a program that runs the files that it is
  * given, or its standard input, for other fuzzers and to repeat what they found.
  *
- * The first byte chooses the machine: a PC, one with firmware, and two with virtio devices, on PCI and on MMIO. Their queues are
- * served by threads of their own, in their own time. Then each step is a byte for what is done and bytes for its particulars; where the
- * input ends, zeros follow. All bytes mean something. The clock is stepped, so but for those threads an input does the same
- * each time.
+ * The first byte chooses the machine: a PC, one with firmware, and two with virtio devices, on PCI and on MMIO. Their
+ * queues are served by threads of their own, in their own time. Then each step is a byte for what is done and bytes for
+ * its particulars; where the input ends, zeros follow. All bytes mean something. The clock is stepped, so but for those
+ * threads an input does the same each time.
  */
 #include <assert.h>
 #include <linux/virtio_config.h>
@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "core/thread.h"
+#include "fuzz_main.h"
 #include "machine/machine.h"
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
@@ -58,9 +59,6 @@ struct fuzz {
 	struct place places[MAX_PLACES];
 	unsigned nr_places;
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 static uint64_t take(struct fuzz *f, unsigned bytes)
 {
@@ -145,7 +143,10 @@ static void virtio_set(struct fuzz *f, uint64_t at, uint32_t value)
 	bus_throttle(f->machine.vm.bus);
 }
 
-/* A driver that comes as far as to a queue in the scratch, of descriptors that the input makes up: few inputs do that by chance. */
+/*
+ * A driver that comes as far as to a queue in the scratch, of descriptors that the
+ * input makes up: few inputs do that by chance.
+ */
 static void bring_up(struct fuzz *f, unsigned what)
 {
 	const struct guest_virtio *device = &f->virtio[take(f, 1) % NR_VIRTIO];
@@ -289,7 +290,9 @@ static void path_of(int fd, char path[static 32])
 	snprintf(path, 32, "/proc/self/fd/%d", fd);
 }
 
-/* Nothing of the host's is at stake: a disk in memory, a network without one, and this folder, which nobody can change. */
+/*
+ * Nothing of the host's is at stake: a disk in memory, a network without one, and this folder, which nobody can change.
+ */
 static void add_virtio(struct fuzz *f, struct machine_config *config)
 {
 	const struct guest_virtio devices[NR_VIRTIO] = {
@@ -402,14 +405,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 static void run_file(FILE *in, bool each)
 {
 	static uint8_t bytes[1 << 20];
-	size_t n = fread(bytes, 1, sizeof(bytes), in);
+	size_t n;
 
-	for (unsigned kind = 0; each && n && kind < NR_KINDS; kind++) {
+	if (!each) {
+		fuzz_file(in);
+		return;
+	}
+	n = fread(bytes, 1, sizeof(bytes), in);
+	for (unsigned kind = 0; n && kind < NR_KINDS; kind++) {
 		bytes[0] = (uint8_t)kind;
 		LLVMFuzzerTestOneInput(bytes, n);
 	}
-	if (!each)
-		LLVMFuzzerTestOneInput(bytes, n);
 }
 
 /* Files; after --each they are run in each machine, whatever their first bytes say. */

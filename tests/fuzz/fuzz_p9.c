@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fuzz_p9.c - the 9P server under a client that is made of bytes: each input is one connection to a folder of its own. For
- * libFuzzer, or with files as inputs, as fuzz_machine.c.
+ * fuzz_p9.c - the 9P server under a client that is made of bytes: each input is one connection to a folder of its own.
+ * For libFuzzer, or with files as inputs, as fuzz_machine.c.
  *
  * A message is a byte for its type, one for its room and whether it tells its size, one for its length, and its
  * fields. Outside the folder lies a secret, which no reply may hold.
@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fuzz_main.h"
 #include "host/p9/inner.h"
 
 #define ROOM   8192
@@ -33,9 +34,6 @@ struct fuzz {
 };
 
 static char top[] = "/tmp/trapline-fuzz-p9-XXXXXX";
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 static uint8_t take(struct fuzz *f)
 {
@@ -156,49 +154,22 @@ static void clean_up(void)
 static void run_random(unsigned long inputs)
 {
 	static const uint8_t bytes[] = { 0, 0, 0, 0, 0, 0, 1, 1, 2, 3, 'a', 'f', 'l', '.', '/', 0xff };
-	uint64_t random = 88172645463325252;
+	uint64_t state = FUZZ_SEED;
 	uint8_t input[1024];
 
 	for (unsigned long i = 0; i < inputs; i++) {
 		for (unsigned k = 0; k < sizeof(input); k++) {
-			random ^= random << 13;
-			random ^= random >> 7;
-			random ^= random << 17;
+			uint64_t random = fuzz_random(&state);
+
 			input[k] = random >> 60 ? bytes[random >> 32 & 15] : (uint8_t)(random >> 40);
 		}
 		LLVMFuzzerTestOneInput(input, sizeof(input));
 	}
 }
 
-static void run_file(FILE *in)
-{
-	static uint8_t bytes[1 << 20];
-	size_t n = fread(bytes, 1, sizeof(bytes), in);
-
-	LLVMFuzzerTestOneInput(bytes, n);
-}
-
 int main(int argc, char **argv)
 {
-	LLVMFuzzerInitialize(&argc, &argv);
 	atexit(clean_up);
-	if (argc == 1)
-		run_file(stdin);
-	for (int i = 1; i < argc; i++) {
-		FILE *in;
-
-		if (*argv[i] == '-') {
-			run_random(strtoul(argv[i] + 1, NULL, 10));
-			continue;
-		}
-		in = fopen(argv[i], "rb");
-		if (!in) {
-			perror(argv[i]);
-			return 1;
-		}
-		run_file(in);
-		fclose(in);
-	}
-	return 0;
+	return fuzz_main(argc, argv, run_random);
 }
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fuzz_virtq.c - a virtqueue whose driver is made of bytes: rings and tables that are wrong in every way, and right often
- * enough to get far. For libFuzzer (-Dfuzz=true with clang); without it, a program that runs the files that it is given, or
- * makes so many inputs itself: `fuzz_virtq -20000`.
+ * fuzz_virtq.c - a virtqueue whose driver is made of bytes: rings and tables that are wrong in every way, and right
+ * often enough to get far. For libFuzzer (-Dfuzz=true with clang); without it, a program that runs the files that it is
+ * given, or makes so many inputs itself: `fuzz_virtq -20000`.
  *
- * The first two bytes choose kind, features and size. Then each step is a byte and its particulars; where the input ends,
- * zeros follow. After each step all of the guest's memory is compared with what it may be: the device changes its own
- * side of the rings, and bytes that a descriptor with WRITE is about, and nothing else.
+ * The first two bytes choose kind, features and size. Then each step is a byte and its particulars; where the input
+ * ends, zeros follow. After each step all of the guest's memory is compared with what it may be: the device changes its
+ * own side of the rings, and bytes that a descriptor with WRITE is about, and nothing else.
  */
 #include <assert.h>
 #include <errno.h>
@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "core/thread.h"
+#include "fuzz_main.h"
 #include "virtio/queue.h"
 
 #define PIECE 0x1000U
@@ -47,9 +48,6 @@ struct fuzz {
 	const uint8_t *data;
 	size_t size;
 };
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
 
 static uint64_t take(struct fuzz *f, unsigned bytes)
 {
@@ -432,25 +430,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 }
 
 #ifndef WITH_LIBFUZZER
-static void run_file(FILE *in)
-{
-	static uint8_t bytes[1 << 20];
-	size_t n = fread(bytes, 1, sizeof(bytes), in);
-
-	LLVMFuzzerTestOneInput(bytes, n);
-}
-
 /* The same ones in each run. */
 static void run_random(unsigned long inputs)
 {
-	uint64_t random = 88172645463325252;
+	uint64_t state = FUZZ_SEED;
 	uint8_t bytes[512];
 
 	for (unsigned long i = 0; i < inputs; i++) {
 		for (unsigned k = 0; k < sizeof(bytes); k++) {
-			random ^= random << 13;
-			random ^= random >> 7;
-			random ^= random << 17;
+			uint64_t random = fuzz_random(&state);
+
 			bytes[k] = (uint8_t)(random >> 32);
 		}
 		/* Most have their rings where they belong. */
@@ -461,25 +450,9 @@ static void run_random(unsigned long inputs)
 
 int main(int argc, char **argv)
 {
-	LLVMFuzzerInitialize(&argc, &argv);
-	if (argc == 1)
-		run_file(stdin);
-	for (int i = 1; i < argc; i++) {
-		FILE *in;
+	int status = fuzz_main(argc, argv, run_random);
 
-		if (*argv[i] == '-') {
-			run_random(strtoul(argv[i] + 1, NULL, 10));
-			continue;
-		}
-		in = fopen(argv[i], "rb");
-		if (!in) {
-			perror(argv[i]);
-			return 1;
-		}
-		run_file(in);
-		fclose(in);
-	}
 	thread_release();
-	return 0;
+	return status;
 }
 #endif
