@@ -2,6 +2,7 @@
 """Test functions to TAP, so that the build's test runner counts each of them."""
 import os
 import sys
+import tempfile
 import time
 import traceback
 
@@ -10,6 +11,12 @@ PATIENCE = 60
 
 # The user's cache of unpacked kernels is not for tests to read or to fill: no folder, no cache. Tests of it have their own.
 os.environ["XDG_CACHE_HOME"] = "/dev/null"
+
+# All that a test program makes with tempfile is in here, and goes with it. The name is short, for names of sockets are;
+# other users may look, for some tests are run as one.
+PLACE = tempfile.TemporaryDirectory(prefix="trapline-")
+os.chmod(PLACE.name, 0o755)
+tempfile.tempdir = PLACE.name
 
 
 class Skip(Exception):

@@ -18,6 +18,7 @@
 #include "core/room.h"
 #include "core/status.h"
 #include "host/lost.h"
+#include "resident.h"
 
 #define SIZE (4ULL << 20)
 
@@ -94,20 +95,6 @@ static bool at_the_third(struct error *err)
 	return true;
 }
 
-/* Pages of the mapping that are there. */
-static size_t present(const struct memory *mem)
-{
-	size_t pages = mem->size / 4096, n = 0;
-	unsigned char *map = malloc(pages);
-
-	assert_non_null(map);
-	assert_int_equal(mincore(mem->host, mem->size, map), 0);
-	for (size_t i = 0; i < pages; i++)
-		n += map[i] & 1;
-	free(map);
-	return n;
-}
-
 static void filling_it_can_be_interrupted(void **state)
 {
 	struct backing_config config = { .prefault = true, .interrupted = at_the_third };
@@ -122,7 +109,7 @@ static void filling_it_can_be_interrupted(void **state)
 	/* Where nobody interrupts, all of it is there, the odd end too. */
 	config.interrupted = NULL;
 	assert_int_equal(backing_new(&config, (65ULL << 20) + 4096, &backing, &err), 0);
-	assert_int_equal(present(backing.memory), backing.memory->size / 4096);
+	assert_int_equal(resident(backing.memory), backing.memory->size / 4096);
 	backing_free(&backing);
 }
 

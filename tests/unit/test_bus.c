@@ -351,6 +351,15 @@ static void lock_is_held_in_the_handler_and_dropped_between_pieces(void **state)
 	bus_remove(bus, &b.region);
 }
 
+/* Each call of the handler runs `hook`, and reads answer so. */
+static void add_hooked(struct chip *chip, void (*hook)(struct chip *chip, struct trap *trap), uint64_t answer)
+{
+	chip->hook = hook;
+	chip->answers = true;
+	chip->answer = answer;
+	add(&chip->region);
+}
+
 static void remove_self(struct chip *chip, struct trap *trap)
 {
 	bus_remove(bus, &chip->region);
@@ -361,10 +370,7 @@ static void removal_takes_effect_between_pieces(void **state)
 	struct chip chip;
 
 	chip_init(&chip, "chip", SPACE_MMIO, 0x1000, 8, WIDTH_2);
-	chip.hook = remove_self;
-	chip.answers = true;
-	chip.answer = 0x1234;
-	add(&chip.region);
+	add_hooked(&chip, remove_self, 0x1234);
 	assert_int_equal(mmio_read(0x1000, 8), 0xffffffffffff1234);
 	assert_int_equal(chip.traps, 1);
 	assert_false(chip.region.live);
@@ -385,10 +391,7 @@ static void move_takes_effect_between_pieces(void **state)
 	struct chip chip;
 
 	chip_init(&chip, "chip", SPACE_MMIO, 0x1000, 8, WIDTH_4);
-	chip.hook = move_up;
-	chip.answers = true;
-	chip.answer = 0;
-	add(&chip.region);
+	add_hooked(&chip, move_up, 0);
 	assert_int_equal(mmio_read(0x1000, 8), 0xffffffff00000000);
 	assert_int_equal(chip.region.base, 0x2000);
 	assert_int_equal(mmio_read(0x2000, 4), 0);
@@ -427,10 +430,7 @@ static void region_found_first_serves_all_of_a_count(void **state)
 	uint32_t data[4];
 
 	chip_init(&chip, "chip", SPACE_MMIO, 0x1000, 8, WIDTH_4);
-	chip.hook = move_up; /* each call moves it on */
-	chip.answers = true;
-	chip.answer = 5;
-	add(&chip.region);
+	add_hooked(&chip, move_up, 5); /* each call moves it on */
 	assert_int_equal(bus_access(bus, &cpu, SPACE_MMIO, 0x1000, data, 4, 4, false), 16);
 	assert_int_equal(chip.traps, 4);
 	assert_int_equal(data[3], 5);
@@ -461,10 +461,7 @@ static void removal_ends_a_count(void **state)
 	static const uint8_t want[6] = { 1, 1, 1, 0xff, 0xff, 0xff };
 
 	chip_init(&chip, "chip", SPACE_PIO, 0x60, 1, WIDTH_1);
-	chip.hook = remove_at_third;
-	chip.answers = true;
-	chip.answer = 1;
-	add(&chip.region);
+	add_hooked(&chip, remove_at_third, 1);
 	assert_int_equal(bus_access(bus, &cpu, SPACE_PIO, 0x60, data, 1, 6, false), 3);
 	assert_memory_equal(data, want, 6);
 	assert_int_equal(cpu.unclaimed_reads[SPACE_PIO], 3);

@@ -11,6 +11,7 @@
 
 #include "bus/bus.h"
 #include "core/mem.h"
+#include "resident.h"
 
 /* clang's way to say what gcc defines. */
 #ifdef __has_feature
@@ -383,19 +384,6 @@ static void test_window_while_memory_goes(void **state)
 	pthread_join(reader, NULL);
 	assert_true(c.seen > 0 && c.none > 0);
 	bed_fini(&bed);
-}
-
-static size_t resident(const struct memory *memory)
-{
-	size_t pages = memory->size / 4096, n = 0;
-	unsigned char *vec = malloc(pages);
-
-	assert_non_null(vec);
-	assert_int_equal(mincore(memory->host, memory->size, vec), 0);
-	for (size_t i = 0; i < pages; i++)
-		n += vec[i] & 1;
-	free(vec);
-	return n;
 }
 
 /* Whole pages of what was named, whatever it is that backs them; and nothing else. */

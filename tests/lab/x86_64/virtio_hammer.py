@@ -19,7 +19,7 @@ CASES = {
 ON_REQUEST = ("mmio", "minute")
 KERNELS = [("full", "vmlinux")]
 # Of one processor: with two the emulated machine loses track of guest memory under this load, and guests, or the inner
-# kernel itself, are reset out of the blue.
+# kernel itself, are reset out of the blue. (Another defect than bed/mended.py's.)
 INNER_CPUS = 1
 TIMEOUT = 600
 SECONDS = 45
@@ -44,15 +44,23 @@ until (: <>/dev/hvc0) 2>/dev/null; do usleep 10000; done
 fact boot
 read seconds port
 fact started $seconds $port
-/prog $seconds /dev/vda /dev/hvc0 /mnt 10.9.0.1 $port | while read -r line; do
-	fact step $line
-	case $line in wrong*) dmesg | tail -n 20 | facts dmesg ;; esac
-done &
+tell() {
+	while read -r line; do fact step $line; done </steps
+	grep -q ^wrong /steps && dmesg | tail -n 40 | facts dmesg
+	fact told
+}
+/prog $seconds /dev/vda /dev/hvc0 /mnt 10.9.0.1 $port >/steps &
+until grep -q 'all are in use' /steps || ! kill -0 $!; do usleep 10000; done
+fact used
 if [ $seconds = 1000 ]; then
 	read answer
+	kill -0 $! && fact alive
+	tell
 	echo b >/proc/sysrq-trigger
 fi
 wait
+until read -t 1 answer; do fact over; done
+tell
 echo 3 >/proc/sys/vm/drop_caches
 fact whole $(md5sum </dev/vda)
 fact done
@@ -88,20 +96,26 @@ def squeeze(guest, halt):
 
 
 def hammer(t, guest, seconds, port):
+    """The work of one boot. What the balloon's keys have trapline say may break into the guest's lines, so all that it
+    tells in that time is that it is over, again and again; it goes on when the answer, behind the last key, has come."""
     halt = threading.Event()
     keys = threading.Thread(target=squeeze, args=(guest, halt))
     guest.send("%d %d\n" % (seconds, port))
     t.equal("what the guest was told", guest.fact("started", 60, again=True), "%d %d" % (seconds, port))
+    guest.fact("used", 120, again=True)
     keys.start()
     try:
-        guest.expect("^@step ok all are in use", 120, guest.facts_seen)
         if seconds < 1000:
-            return program.judge(t, guest, 300)
+            guest.fact("over", 300)
+        else:
+            time.sleep(2)
     finally:
         halt.set()
         keys.join()
-    time.sleep(2)
-    guest.send("again\n")
+    guest.send("go on\n")
+    if seconds < 1000:
+        return program.judge(t, guest, 60)
+    guest.fact("told", 60, again=True)
     return []
 
 
@@ -122,6 +136,8 @@ def test(t, transport, seconds=8, reboots=2):
     t.equal("the devices", sorted(int(words[0]) for words in devices), list(DEVICES))
     t.equal("VERSION_1 taken", {words[1] for words in devices}, {"0" if legacy else "1"})
     t.equal("mounts in all boots", guest.log().count("@mounted 1"), reboots + 1)
+    t.equal("boots in which all were in use", guest.log().count("@step ok all are in use"), reboots + 1)
+    t.equal("boots that were reset in the middle of it", guest.log().count("@alive"), reboots)
     whole = guest.fact("whole", 60).split()[0]
     guest.ends(0)
     t.equal("what the host has of the disk", t.sh("md5sum </tmp/a").split()[0], whole)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * virtio_transfer.c - many bytes over TCP, each of which is known; and answers of a name server. For both ends of a network.
+ * virtio_transfer.c - many bytes over TCP, each of which is known; and answers of a name server. For both ends of a
+ * network.
  *
- *   virtio_transfer listen PORT give|take BYTES TIMES        on any address of IPv4 and IPv6; one after the other
- *   virtio_transfer connect ADDRESS PORT give|take BYTES
+ *   virtio_transfer listen PORT give|take|count BYTES TIMES  on any address of IPv4 and IPv6; one after the other
+ *   virtio_transfer connect ADDRESS PORT give|take|count BYTES
  *   virtio_transfer names ADDRESS NAME IPV4                  UDP port 53: NAME has this address, others have none
  *
- * The one that gives ends the stream, and waits for the end of the other's. A line tells the end: "ok ..." or "wrong ...".
+ * The one that gives ends the stream, and waits for the end of the other's; the one that takes sees that end, the one
+ * that counts does not wait for it. A line tells how it went: "ok ..." or "wrong ...".
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -55,14 +57,14 @@ static void give(int fd, uint64_t bytes)
 	need(n == 0, "the other's end", bytes);
 }
 
-static void take(int fd, uint64_t bytes)
+static void take(int fd, uint64_t bytes, bool to_the_end)
 {
 	static uint64_t words[CHUNK / 8];
 	static uint8_t got[CHUNK];
 	uint64_t at = 0;
 	ssize_t n;
 
-	for (;; at += (uint64_t)n) {
+	for (; to_the_end || at < bytes; at += (uint64_t)n) {
 		size_t in = at % CHUNK;
 
 		if (in == 0)
@@ -99,7 +101,10 @@ static int listens(unsigned port)
 	return fd;
 }
 
-/* A query's head is 12 bytes, its name words with their lengths before them; an answer is the query and, if any, an address. */
+/*
+ * A query's head is 12 bytes, its name words with their lengths before them; an
+ * answer is the query and, if any, an address.
+ */
 static void names(const char *address, const char *name, const char *answer)
 {
 	static const uint8_t record[12] = { 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4 };
@@ -140,7 +145,10 @@ static void names(const char *address, const char *name, const char *answer)
 static void transfer(int fd, const char *what, const char *bytes)
 {
 	need(fd >= 0, "connection", 0);
-	(strcmp(what, "give") == 0 ? give : take)(fd, strtoull(bytes, NULL, 10));
+	if (strcmp(what, "give") == 0)
+		give(fd, strtoull(bytes, NULL, 10));
+	else
+		take(fd, strtoull(bytes, NULL, 10), strcmp(what, "take") == 0);
 	close(fd);
 	printf("ok %s %s\n", what, bytes);
 }
