@@ -56,6 +56,8 @@ if [ $seconds = 1000 ]; then
 	read answer
 	kill -0 $! && fact alive
 	tell
+	# What the console still holds back is lost with a reset.
+	read answer
 	echo b >/proc/sysrq-trigger
 fi
 wait
@@ -116,6 +118,7 @@ def hammer(t, guest, seconds, port):
     if seconds < 1000:
         return program.judge(t, guest, 60)
     guest.fact("told", 60, again=True)
+    guest.send("reset\n")
     return []
 
 
