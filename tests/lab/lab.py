@@ -196,6 +196,9 @@ class Lab:
         """What every inner machine gets: kernels, pieces of initramfs, what test files build."""
         cache = packages.Cache(self.arch)
         self.cache = cache
+        # All downloads come before the first test: one that fails ends the lab.
+        for bed in sorted({case.bed for case in self.cases.values()}):
+            machine.Machine(self.arch, "", cache, bed=bed).fetch()
         files, self.kernel_paths = [], {}
         for flavour, image in sorted({kernel for case in self.cases.values() for kernel in case.kernels}):
             kernel = cache.kernel(flavour)

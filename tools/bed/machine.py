@@ -195,12 +195,17 @@ class Machine:
 
     # Before the start: what is to be in L1's file system beside busybox and modules.
 
+    def fetch(self):
+        """Has what it needs from elsewhere: its kernel, and who emulates it. Slow only the first time."""
+        self.kernel = self.cache.kernel(self.arch.inners.get(self.bed, self.arch.inner))
+        self.emulator = self._emulator()
+
     def prepare(self, files=(), script=None):
         """Makes L1's initramfs; `files` are (path in L1, path here). Slow only the first time.
 
         `script` is for run_alone(): a shell script that L1 runs instead of serving requests.
         """
-        self.kernel = self.cache.kernel(self.arch.inners.get(self.bed, self.arch.inner))
+        self.fetch()
         modules = initramfs.Modules(self.kernel)
         archive = initramfs.Archive()
         archive.copy("init", os.path.join(HERE, "inner-init"))
@@ -225,7 +230,7 @@ class Machine:
     def _command(self, accel, initrd, append=""):
         """The words for QEMU that all ways to run L1 share."""
         os.makedirs(os.path.dirname(self.log), exist_ok=True)
-        return ["setpriv", "--pdeathsig", "KILL", *self._emulator(),
+        return ["setpriv", "--pdeathsig", "KILL", *self.emulator,
                 *(self.arch.others[self.bed] if self.bed else self.arch.machine), *accel,
                 "-m", str(self.memory), "-smp", str(self.cpus),
                 "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",

@@ -8,6 +8,7 @@ that interrupt again, with its interrupts off, in the middle of the handler, and
 itself. So in 7.2 (Debian 12), in 10.0 (Debian 13), and in the sources since.
 """
 
+import glob
 import os
 import re
 import zlib
@@ -44,6 +45,10 @@ def _make(path, copy):
         if program is None:
             ui.say("%s is not one whose AMD-V is known: guests may hang now and then (tools/bed/mended.py)" % path)
         packages.write_whole(copy, program or b"", 0o755)
+        # Of what this host had before; a machine that runs it goes on.
+        for old in glob.glob(glob.escape(copy.rpartition(".mended-")[0]) + ".mended-*"):
+            if not old.startswith(copy):
+                os.unlink(old)
 
 
 def command(path, folder, triplet):

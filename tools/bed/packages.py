@@ -294,7 +294,7 @@ def _host_debian_arch():
 
 
 def _dash_o(options):
-    return [word for option in options for word in ("-o", option)]
+    return [word for option in ["Acquire::Retries=3"] + options for word in ("-o", option)]
 
 
 def _output(command):
