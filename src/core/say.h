@@ -6,7 +6,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 
-#define SAY_MS 1000 /* for the last words: somebody may be slow */
+#define SAY_MS      1000 /* for the last words: somebody may be slow */
+#define SAY_SOON_MS 20   /* in mid-run: a terminal takes nothing while another thread writes to it */
 
 /* Writes `n` bytes as far as the reader takes them, waiting `ms` at most each time that it does not. */
 void say_text(const char *text, size_t n, int ms);

@@ -62,7 +62,7 @@ static bool tell(struct vhost_user *u, const char *text)
 	if (!left)
 		return false;
 	u->told = now.tv_sec ? now.tv_sec : 1;
-	say(0, "%s: %s%s", u->b.name, text, left == 1 ? VHOST_USER_LAST : "");
+	say(SAY_SOON_MS, "%s: %s%s", u->b.name, text, left == 1 ? VHOST_USER_LAST : "");
 	return true;
 }
 
@@ -383,7 +383,7 @@ static void timer_rang(void *arg, uint32_t events)
 	}
 	/* Who has not heard of its going is not told that it came. */
 	if (u->mourned)
-		say(0, "%s: it is back", u->b.name);
+		say(SAY_SOON_MS, "%s: it is back", u->b.name);
 	u->mourned = false;
 }
 

@@ -60,7 +60,7 @@ void machine_tell(const struct machine *m, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	say(0, "%s%s%s%s", name ? "guest '" : "", name ? name : "", name ? "': " : "", text);
+	say(SAY_SOON_MS, "%s%s%s%s", name ? "guest '" : "", name ? name : "", name ? "': " : "", text);
 }
 
 static void ignore_signal(int sig)

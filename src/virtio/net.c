@@ -48,7 +48,7 @@ void net_back_end_gone(struct net *net)
 		return;
 	tell_link(net);
 	known = net->host->ops->why && net->host->ops->why(net->host, how);
-	say(0, "%s: %s is gone%s%s: the guest's link is down", net->name, net->host->name, known ? ", " : "",
+	say(SAY_SOON_MS, "%s: %s is gone%s%s: the guest's link is down", net->name, net->host->name, known ? ", " : "",
 		known ? how : "");
 }
 

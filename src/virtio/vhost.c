@@ -32,7 +32,7 @@ static void failed(struct virtio_vhost *h, unsigned index, int r)
 {
 	if (r != -EFAULT && r != -EINVAL && !h->told) {
 		h->told = true;
-		say(0, "%s: %s: %s", h->v->transport->name, h->backend->name, strerror(-r));
+		say(SAY_SOON_MS, "%s: %s: %s", h->v->transport->name, h->backend->name, strerror(-r));
 	}
 	virtq_break(&h->v->queues[index]->q);
 }
@@ -175,7 +175,7 @@ static void stop_if_idle(struct virtio_vhost *h)
 	r = h->backend->ops->stop(h->backend);
 	if (r && !h->told) {
 		h->told = true;
-		say(0, "%s: %s: %s", h->v->transport->name, h->backend->name, strerror(-r));
+		say(SAY_SOON_MS, "%s: %s: %s", h->v->transport->name, h->backend->name, strerror(-r));
 	}
 	h->started = false;
 	let_go(h);
@@ -351,7 +351,7 @@ static void gone(struct virtio_vhost *h)
 		ours = h->gone_for_good(h);
 	} else if (!h->told && !h->backend->returns) {
 		h->told = true;
-		say(0, "%s: %s is gone", h->v->transport->name, h->backend->name);
+		say(SAY_SOON_MS, "%s: %s is gone", h->v->transport->name, h->backend->name);
 	}
 	for (unsigned i = 0; i < h->v->nr_queues; i++) {
 		struct virtio_vhost_ring *ring = &h->ring[i];

@@ -177,7 +177,7 @@ static bool program_gone(struct virtio_vhost *h)
 		u->program->kill(u->state);
 	left = vhost_user_word(h->backend);
 	if (left)
-		say(0, "%s: %s %s%s%s", h->v->transport->name, h->backend->name, how, until_then(u),
+		say(SAY_SOON_MS, "%s: %s %s%s%s", h->v->transport->name, h->backend->name, how, until_then(u),
 			left == 1 ? VHOST_USER_LAST : "");
 	return u->orphan;
 }
