@@ -305,8 +305,8 @@ class Lab:
             os.unlink(image)
         if inner.pipes["log"] is not log:
             log_begin = 0
-        # Its disks were this test's.
-        usable = usable and not inner.drives
+        # Its disks were this test's; and one that failed leaves things behind on which others would stumble.
+        usable = usable and not inner.drives and verdict != "failed"
         inner_log = bytes(inner.pipes["log"].data[log_begin:]).decode(errors="replace").replace("\r", "")
         trouble = [line for line in inner_log.splitlines() if "BUG:" in line or "Oops" in line or "Call Trace" in line]
         if verdict == "passed" and trouble:

@@ -45,7 +45,7 @@ RUN = "/prog %s | while read -r line; do fact step $line; done\nfact done\n"
 def judge(t, guest, timeout=90):
     """Every step was good, and the last one was reached."""
     guest.fact("done", timeout)
-    steps = [line[6:] for line in guest.log().splitlines() if line.startswith("@step ")]
+    steps = [line[6:] for line in guest.lines() if line.startswith("@step ")]
     bad = [step for step in steps if not step.startswith("ok ")]
     t.check(not bad, "\n".join(bad))
     t.check(steps and steps[-1] == "ok end", "the program ended early, after: %s" % (steps[-1] if steps else "nothing"))

@@ -18,16 +18,40 @@ class Skipped(Exception):
     """The test cannot run here, and why."""
 
 
+def without_messages(output):
+    """What a guest has written: trapline's messages, whole lines of their own, come between any two bytes of it.
+
+    Before what a key has it say trapline goes to a new line.
+    """
+    first, *rest = output.split(b"trapline: ")
+    kept = [first]
+    for piece in rest:
+        _, end, after = piece.partition(b"\n")
+        if end:
+            kept[-1] = kept[-1].removesuffix(b"\r\r\n")
+            kept.append(after)
+        else:
+            kept.append(b"trapline: " + piece)
+    return b"".join(kept)
+
+
 class Guest:
     """trapline with a guest in it, running in L1 on a terminal."""
 
     def __init__(self, test, program):
         self.test = test
         self.program = program
-        self.facts_seen = 0  # how much of the output the last fact() has consumed
+        self.facts_seen = 0  # how much of told() the last fact() has consumed
 
     def log(self):
         return self.program.output().decode(errors="replace").replace("\r", "")
+
+    def told(self):
+        return without_messages(self.program.output())
+
+    def lines(self):
+        """What the guest has told so far, without trapline's messages."""
+        return self.told().decode(errors="replace").replace("\r", "").split("\n")
 
     def send(self, text):
         """Types text into the guest's console."""
@@ -44,7 +68,7 @@ class Guest:
     def fact(self, key, timeout=60, again=False):
         """Waits for the guest's `fact KEY value` and returns the value; with again=True for one not yet seen."""
         match = self.program.expect(r"^@%s(?: ([^\r\n]*))?\r*\n" % re.escape(key), self.test.left(timeout),
-                                    self.facts_seen if again else 0)
+                                    self.facts_seen if again else 0, self.told)
         if match is None:
             self._ended("before it told '%s'" % key)
             raise Failed("the guest did not tell '%s' in %d s" % (key, timeout))
@@ -54,7 +78,8 @@ class Guest:
     def facts(self, key, timeout=60):
         """Waits for the guest's `facts KEY` and returns its lines."""
         self.fact(key, timeout)
-        return re.findall(r"^@\+%s (.*)$" % re.escape(key), self.log(), re.M)
+        begin = "@+%s " % key
+        return [line[len(begin):] for line in self.lines() if line.startswith(begin)]
 
     def _ended(self, when):
         status = self.program.wait(1 if self.program.ended() else 0)

@@ -135,15 +135,16 @@ class Program:
     def send(self, data):
         self.pipe.send(data)
 
-    def expect(self, pattern, timeout, begin=0):
+    def expect(self, pattern, timeout, begin=0, output=None):
         """Waits for a regular expression in the output from offset `begin` on; the match, or None.
 
-        None comes after `timeout` seconds, or when the program has ended without showing it.
+        None comes after `timeout` seconds, or when the program has ended without showing it. `output` is another method
+        than ours that tells what it has written.
         """
         compiled = re.compile(pattern if isinstance(pattern, bytes) else pattern.encode(), re.M)
 
         def ready(data):
-            match = compiled.search(self.output(), begin)
+            match = compiled.search((output or self.output)(), begin)
             return match or (False if self.ended() else None)
 
         return self.pipe.wait(ready, timeout) or None

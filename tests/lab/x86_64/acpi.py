@@ -8,6 +8,7 @@ TABLES = {"APIC", "DSDT", "FACP", "FACS", "MCFG", "SPCR"}
 # ACPICA's and Linux's ways to say that tables are wrong.
 COMPLAINT = re.compile(r"ACPI (BIOS )?(Error|Warning|Exception)|[Ff]irmware (Bug|Warn)|FW_BUG|ACPI: .*([Ii]nvalid|[Bb]roken)|"
                        r"ACPI: .*[Ff]ailed|can't evaluate|AE_[A-Z]+")
+TIMEOUT = 300
 
 GUEST = """
 fact up
@@ -43,6 +44,6 @@ def test(t, kernel):
     t.check(end - begin > 1.9, "two seconds by the PM timer are %.2f" % (end - begin))
     guest.send("again\n")
     guest.fact("up", 90, again=True)
-    guest.fact("span", 30, again=True)
+    guest.fact("span", 90, again=True)
     guest.send("off\n")
     guest.ends(0)

@@ -15,6 +15,7 @@ CASES.update({
     for way, image in (("elf64", "packaged"), ("elf64", "vmlinux"), ("bzimage64", "packaged"), ("bzimage32", "packaged"))
 })
 CASES["by-bzimage64-full"] = {"kernel": "full", "image": "packaged", "cpus": 1, "way": "bzimage64"}
+TIMEOUT = 300
 
 
 def test(t, kernel, image, cpus, way=None):

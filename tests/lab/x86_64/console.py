@@ -69,6 +69,7 @@ PORTS = """
 for n in 0 1 2 3; do fact uart$n $(dmesg | sed -n "s/.*ttyS$n at .* is a \\(.*\\)/\\1/p"); done
 for n in 1 2 3; do stty -F /dev/ttyS$n raw -echo; done
 exec 3<>/dev/ttyS2 4<>/dev/ttyS3
+fact open
 echo hello from port 1 >/dev/ttyS1
 echo hello from port 2 >&3
 echo hello from port 3 >&4
@@ -93,8 +94,9 @@ def ports(t):
     pty = guest.expect(r"trapline: serial2 is (/dev/pts/\d+)").group(1).decode()
     for n in range(4):
         t.equal("UART %d" % n, guest.fact("uart%d" % n, 90), "16550A")
+    guest.fact("open")
     # What was said before anybody was attached is there for whoever comes.
-    t.sh("(sleep 0.2; echo word two; sleep 1) >%s & head -n 2 <%s >/tmp/port2; wait" % (pty, pty))
+    t.sh("(echo word two; sleep 1) >%s & head -n 2 <%s >/tmp/port2; wait" % (pty, pty))
     t.equal("what port 2 heard", guest.fact("heard2"), "word two")
     t.sh("(echo word three; until grep -q 'port 3 heard' /tmp/port3.out; do sleep 0.1; done) | "
          "timeout 30 /tmp/client /tmp/port3 >/tmp/port3.out; true", 60)

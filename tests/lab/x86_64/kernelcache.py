@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import smaps  # noqa: E402
 
 KERNELS = [("cloud", "packaged")]
+TIMEOUT = 300
 SECONDS = 15
 
 CACHE = "/tmp/cache"

@@ -25,6 +25,8 @@ def test(t):
         guest.send(b"\x01k")
         guest.fact("ctrl-alt-del", 30)
     guest.send(b"\x01bh")
+    # What we say to a terminal that is full is lost.
+    guest.expect(r"HELP : [^\n]*\n", 30)
     guest.send(b"\x01s")
     guest.expect(r"serial0: 0 bytes of output dropped", 20)
     guest.send("over\n")

@@ -74,7 +74,7 @@ def test(t, transport, caches, files=0):
     for cache in caches:
         t.equal("sums with cache=" + cache, guest.fact("sum-" + cache, 200), " ".join([wanted] * 3))
     guest.fact("done", 200)
-    steps = [line[6:] for line in guest.log().splitlines() if line.startswith("@step ")]
+    steps = [line[6:] for line in guest.lines() if line.startswith("@step ")]
     bad = [step for step in steps if not step.startswith("ok ")]
     t.check(not bad, "\n".join(bad))
     t.equal("programs that reached their end", len([s for s in steps if s.startswith("ok end")]), len(caches))

@@ -9,7 +9,7 @@ import subprocess
 from bed import packages, ui
 
 KERNELS = ()
-TIMEOUT = 240
+TIMEOUT = 600
 SECONDS = 30
 SOURCES = os.path.join(packages.top(), "tests", "guest")
 
@@ -34,10 +34,10 @@ def test(t):
     pending = os.path.join(t.build, "tests", "guest", "libpendingshim.so")
     with open(pending, "rb") as file:
         t.inner.put("/tmp/payload/libpendingshim.so", file.read(), 0o755)
-    output = t.sh("cd /tmp/payload && sh ./run.sh trapline .", 200, status=None)
+    output = t.sh("cd /tmp/payload && sh ./run.sh trapline .", 400, status=None)
     t.check(not re.search(r"^FAIL", output, re.M), output)
     t.equal("guests that passed", len(re.findall(r"^PASS", output, re.M)), len(payloads))
-    again = t.sh("cd /tmp/payload && GUEST_PRELOAD=/tmp/payload/libpendingshim.so sh ./run.sh trapline reset.elf", 60,
+    again = t.sh("cd /tmp/payload && GUEST_PRELOAD=/tmp/payload/libpendingshim.so sh ./run.sh trapline reset.elf", 100,
                  status=None)
     t.check(re.search(r"^PASS reset", again, re.M), again)
     t.note("%d guests, %d checks" % (len(payloads), sum(int(n) for n in re.findall(r"\((\d+) checks\)", output))))

@@ -3,16 +3,16 @@
 
 CASES = {"cloud": {"kernel": "cloud"}, "full": {"kernel": "full"}}
 
-# One event is 24 bytes, and the first that comes is the key's press.
+# One event is 24 bytes, and the first that comes is the key's press. Who has not opened the device hears nothing of it.
 GUEST = '''
 modprobe button
 modprobe evdev
 for device in /sys/class/input/input*; do fact device $(cat $device/name); done
 until button=$(grep -l "Power Button" /sys/class/input/event*/device/name); do usleep 100000; done
 grep -q "Sleep Button" /sys/class/input/event*/device/name && fact sleep-button yes
+exec 3</dev/input/$(basename ${button%/device/name})
 fact listens $(cat /sys/firmware/acpi/interrupts/ff_pwr_btn)
-button=${button%/device/name}
-dd bs=24 count=1 if=/dev/input/${button##*/} of=/event 2>/dev/null
+dd bs=24 count=1 <&3 of=/event 2>/dev/null
 fact key $(hexdump -s 16 -e '2/2 "%d " 1/4 " %d"' /event)
 '''
 

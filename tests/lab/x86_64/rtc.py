@@ -4,6 +4,7 @@
 import program
 
 ALSO = {"arm64": ("cloud",)}
+TIMEOUT = 300
 SECONDS = 30
 CASES = {"cloud": {"kernel": "cloud"}, "full": {"kernel": "full"}}
 PROGRAM = {}

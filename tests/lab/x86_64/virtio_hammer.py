@@ -138,9 +138,9 @@ def test(t, transport, seconds=8, reboots=2):
     devices = [line.split() for line in guest.facts("devices")][:len(DEVICES)]
     t.equal("the devices", sorted(int(words[0]) for words in devices), list(DEVICES))
     t.equal("VERSION_1 taken", {words[1] for words in devices}, {"0" if legacy else "1"})
-    t.equal("mounts in all boots", guest.log().count("@mounted 1"), reboots + 1)
-    t.equal("boots in which all were in use", guest.log().count("@step ok all are in use"), reboots + 1)
-    t.equal("boots that were reset in the middle of it", guest.log().count("@alive"), reboots)
+    t.equal("mounts in all boots", guest.lines().count("@mounted 1"), reboots + 1)
+    t.equal("boots in which all were in use", guest.lines().count("@step ok all are in use"), reboots + 1)
+    t.equal("boots that were reset in the middle of it", guest.lines().count("@alive "), reboots)
     whole = guest.fact("whole", 60).split()[0]
     guest.ends(0)
     t.equal("what the host has of the disk", t.sh("md5sum </tmp/a").split()[0], whole)

@@ -98,7 +98,7 @@ def listen(t, port, what, size, times):
 def judge(t, guest, wanted):
     """The guest's steps, in their order, are these."""
     guest.fact("transferred", 800)
-    steps = [line[len("@+steps "):] for line in guest.log().splitlines() if line.startswith("@+steps ")]
+    steps = [line[len("@+steps "):] for line in guest.lines() if line.startswith("@+steps ")]
     t.equal("the guest's ends", steps, ["ok %s %d" % step for step in wanted])
     t.equal("the driver's errors", guest.fact("errors"), "0 0")
 
