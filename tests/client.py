@@ -34,7 +34,7 @@ class Machine:
         if self.process.stdin:
             self.process.stdin.close()
             self.process.stdin = None
-        status = self.process.wait(30)
+        status = self.process.wait(90)
         self.process.stdout.close()
         return status
 

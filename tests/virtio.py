@@ -457,7 +457,7 @@ class Driver:
         self.next = self.memory
 
     @staticmethod
-    def until(done, what, seconds=10):
+    def until(done, what, seconds=60):
         """Devices have threads of their own, so a test may have to wait."""
         end = time.monotonic() + seconds
         while not done():

@@ -66,7 +66,7 @@ def daemons():
     for path in glob.glob("/proc/[0-9]*/comm"):
         try:
             with open(path) as file, open(os.path.dirname(path) + "/cmdline") as words:
-                if file.read().startswith("qemu-storage-d") and "trapline-images-" in words.read():
+                if file.read().startswith("qemu-storage-d") and tap.PLACE.name in words.read():
                     found.append(int(path.split("/")[2]))
         except OSError:
             pass

@@ -528,7 +528,7 @@ static void release(struct memory *mem)
 
 static bool soon_released(void)
 {
-	for (unsigned i = 0; i < 500 && !__atomic_load_n(&released, __ATOMIC_ACQUIRE); i++)
+	for (unsigned i = 0; i < 3000 && !__atomic_load_n(&released, __ATOMIC_ACQUIRE); i++)
 		nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
 	return __atomic_load_n(&released, __ATOMIC_ACQUIRE);
 }

@@ -150,7 +150,7 @@ static void one_blocked_handler_eats_no_memory_and_stalls_only_editors(void **st
 	}
 	moves_then = count_of(&moves);
 	assert_true(count_of(&reads) - reads_then > 100000); /* who does not edit is not held up */
-	for (double end = now_s() + 5; now_s() < end && count_of(&moves) < moves_then + 1000;)
+	for (double end = now_s() + 30; now_s() < end && count_of(&moves) < moves_then + 1000;)
 		usleep(1000);
 	assert_true(count_of(&moves) >= moves_then + 1000); /* the storm goes on */
 	set(&stop);

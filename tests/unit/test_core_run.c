@@ -82,9 +82,10 @@ static void *fake_thread(void *arg)
 		pthread_mutex_unlock(&fake->lock);
 		if (!run_enter(&fake->runner))
 			break;
-		__atomic_store_n(&fake->in_guest, 1, __ATOMIC_SEQ_CST);
-		add(&fake->entries);
+		/* Who sees it in the guest and has it ask something means the next entry. */
 		ask = __atomic_exchange_n(&fake->ask, REASON_NONE, __ATOMIC_SEQ_CST);
+		add(&fake->entries);
+		__atomic_store_n(&fake->in_guest, 1, __ATOMIC_SEQ_CST);
 		if (__atomic_exchange_n(&fake->hold, 0, __ATOMIC_SEQ_CST))
 			run_hold(run);
 		else if (!ask)

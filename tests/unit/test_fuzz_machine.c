@@ -473,6 +473,9 @@ static void fuzz_free(struct fuzz *f)
 	free(f);
 }
 
+/* However slow the host: in so many, all that is counted below has happened. */
+#define ENOUGH 100000
+
 static uint64_t from_environment(const char *name, uint64_t otherwise)
 {
 	const char *text = getenv(name);
@@ -495,7 +498,7 @@ static void test_fuzz(void **state)
 	struct fuzz *f = fuzz_new(seed);
 
 	print_message("seed %llu\n", (unsigned long long)seed);
-	while (now_ms() < end)
+	while (now_ms() < end || f->accesses < ENOUGH)
 		for (unsigned i = 0; i < 1024; i++)
 			step(f);
 	print_message("%llu accesses, %llu claimed; %llu resets, %llu power-offs, %llu states loaded, "

@@ -318,7 +318,7 @@ struct mover {
 	struct client *c;
 	pthread_t thread;
 	atomic_bool stop;
-	unsigned long moves;
+	atomic_ulong moves;
 };
 
 /* A directory in the folder goes out and comes back, and another is swapped for a link that leads out. */
@@ -356,6 +356,8 @@ static void races(void **state)
 	assert_int_equal(mkdirat(c->root, "dir/sub/deep", 0755), 0);
 	assert_int_equal(mkdirat(c->root, "swap", 0755), 0);
 	assert_int_equal(pthread_create(&m.thread, NULL, move, &m), 0);
+	while (m.moves < 10)
+		usleep(1000);
 	for (unsigned i = 0; i < 4000; i++) {
 		/* Up from what has just been moved out: where to, it is not above the root. */
 		if (call(c, P9_TWALK, "ddwsssss", 0, 9, 5, "dir", "sub", "deep", "..", "..") == 0) {

@@ -337,7 +337,7 @@ static void test_serial_slow_reader(void **state)
 	}
 	assert_int_equal(got, written);
 	assert_int_equal(chardev.dropped, 0);
-	while (!sendable(rig) && waited++ < 1000)
+	while (!sendable(rig) && waited++ < 20000)
 		usleep(1000);
 	assert_true(rig_level(rig, 0));
 	loop_quit(&rig->vm.loop);

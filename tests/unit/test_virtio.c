@@ -484,7 +484,7 @@ static void a_host_that_does_not_answer(void **state)
 	bus_detach(&bed->from);
 	bus_remove(bed->vm.bus, &bed->ram);
 	vm_remove_devices(&bed->vm);
-	assert_true(seconds() - begin < 1);
+	assert_true(seconds() - begin < 2.5); /* to wait would take three */
 	/* The request ends after all, when the machine is gone. */
 	memset(&bed->vm.mem, 0xff, sizeof(bed->vm.mem));
 	toy_let_go(toy, 1);

@@ -113,6 +113,6 @@ int main(void)
 		cmocka_unit_test(no_room_keeps_the_chain), cmocka_unit_test(empty_receive_buffers),
 		cmocka_unit_test(hostile) };
 
-	alarm(150);
+	unit_bound(150);
 	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

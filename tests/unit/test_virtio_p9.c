@@ -47,6 +47,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(hostile) };
 
-	alarm(150);
+	unit_bound(150);
 	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -130,6 +130,6 @@ int main(void)
 	const struct CMUnitTest tests[] = { cmocka_unit_test(gives_bytes), cmocka_unit_test(bites_and_turns),
 		cmocka_unit_test(hostile), cmocka_unit_test(hostile_control) };
 
-	alarm(150);
+	unit_bound(150);
 	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }

@@ -217,6 +217,6 @@ int main(void)
 		cmocka_unit_test(one_that_never_answers),
 	};
 
-	alarm(170);
+	unit_bound(170);
 	return cmocka_run_group_tests(tests, unit_adopt, unit_release);
 }
