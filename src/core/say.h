@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* say.h - words to the user on standard error, which never hold up who says them: nobody may be reading there. */
+/*
+ * say.h - words to the user on standard error, which do not hold up who says them for long: nobody may be reading
+ * there.
+ */
 #ifndef TRAPLINE_CORE_SAY_H
 #define TRAPLINE_CORE_SAY_H
 

@@ -128,7 +128,7 @@ void tty_say(const struct tty *tty, const char *fmt, ...)
 	vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	/* The line begins at the left whatever the terminal makes of a "\n". */
-	say(0, "%s%s", text, tty->fd >= 0 ? "\r" : "");
+	say(SAY_SOON_MS, "%s%s", text, tty->fd >= 0 ? "\r" : "");
 }
 
 static void tty_help(const struct tty *tty)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The lab: stock Debian kernels under trapline, under real KVM, inside an emulated machine; on any host.
 
-Tests are the files in tests/lab/ARCH/; docs/testing.md shows how to write one. Inner machines are booted once, one a
-processor, and take tests from one queue, the longest first.
+Tests are the files in tests/lab/ARCH/; docs/testing.md shows how to write one. Inner machines, one a processor, take
+tests from one queue, the longest first.
 """
 
 import argparse
@@ -196,7 +196,7 @@ class Lab:
         """What every inner machine gets: kernels, pieces of initramfs, what test files build."""
         cache = packages.Cache(self.arch)
         self.cache = cache
-        # All downloads come before the first test: one that fails ends the lab.
+        # Before the first test: to fail to fetch one ends the lab.
         for bed in sorted({case.bed for case in self.cases.values()}):
             machine.Machine(self.arch, "", cache, bed=bed).fetch()
         files, self.kernel_paths = [], {}
@@ -259,6 +259,7 @@ class Lab:
                 board.begins(case.name)
                 if not self.run(case, inner, board):
                     inner.stop()
+                    self.machines.discard(inner)
                     inner = None
         except ui.Failure as failure:
             self.failure = failure
@@ -305,12 +306,12 @@ class Lab:
             os.unlink(image)
         if inner.pipes["log"] is not log:
             log_begin = 0
-        # Its disks were this test's; and one that failed leaves things behind on which others would stumble.
-        usable = usable and not inner.drives and verdict != "failed"
         inner_log = bytes(inner.pipes["log"].data[log_begin:]).decode(errors="replace").replace("\r", "")
         trouble = [line for line in inner_log.splitlines() if "BUG:" in line or "Oops" in line or "Call Trace" in line]
         if verdict == "passed" and trouble:
             verdict, reason = "failed", "the inner kernel complains: " + trouble[0]
+        # Its disks were this test's; and one that failed leaves things behind on which others would stumble.
+        usable = usable and not inner.drives and verdict != "failed"
         path = os.path.join(self.folder, case.name + ".log")
         if verdict == "failed" or self.args.keep_logs:
             with open(path, "w") as file:

@@ -26,9 +26,10 @@ def without_messages(output):
     first, *rest = output.split(b"trapline: ")
     kept = [first]
     for piece in rest:
-        _, end, after = piece.partition(b"\n")
+        message, end, after = piece.partition(b"\n")
         if end:
-            kept[-1] = kept[-1].removesuffix(b"\r\r\n")
+            # It ends in one more return for that.
+            kept[-1] = kept[-1].removesuffix(b"\r\r\n" if message.endswith(b"\r\r") else b"")
             kept.append(after)
         else:
             kept.append(b"trapline: " + piece)

@@ -8,6 +8,7 @@ that interrupt again, with its interrupts off, in the middle of the handler, and
 itself. So in 7.2 (Debian 12), in 10.0 (Debian 13), and in the sources since.
 """
 
+import contextlib
 import glob
 import os
 import re
@@ -48,7 +49,8 @@ def _make(path, copy):
         # Of what this host had before; a machine that runs it goes on.
         for old in glob.glob(glob.escape(copy.rpartition(".mended-")[0]) + ".mended-*"):
             if not old.startswith(copy):
-                os.unlink(old)
+                with contextlib.suppress(OSError):
+                    os.unlink(old)
 
 
 def command(path, folder, triplet):

@@ -21,6 +21,14 @@ def build(folder):
     return [("/lab/" + case["rom"], os.path.join(folder, case["rom"])) for case in CASES.values()]
 
 
+def press_until(t, guest, text):
+    """Escape, twice a second, until it has said that; who waits for it next tells that it has not."""
+    end = time.monotonic() + t.left(60)
+    while text not in guest.program.output() and guest.running() and time.monotonic() < end:
+        guest.send(b"\033")
+        time.sleep(0.5)
+
+
 def test(t, rom, cpus):
     # SeaBIOS logs to a debug console, if a read of port 0x402 tells that there is one.
     guest = t.start(["trapline", "run", "--firmware", "/lab/" + rom, "-c", cpus, "--debugcon", "file:/tmp/debug",
@@ -28,14 +36,10 @@ def test(t, rom, cpus):
     version = guest.expect(r"SeaBIOS \(version ([^)]*)\)").group(1)
     guest.expect("Press ESC for boot menu")
     # It listens for some of its seconds, of which an emulated machine may lose one.
-    while b"Select boot device:" not in guest.program.output() and guest.running():
-        guest.send(b"\033")
-        time.sleep(0.5)
+    press_until(t, guest, b"Select boot device:")
     guest.expect("Select boot device:")
     # It has nothing to offer. For a second and a half it does not take the same key as an answer.
-    while b"No bootable device" not in guest.program.output() and guest.running():
-        guest.send(b"\033")
-        time.sleep(0.5)
+    press_until(t, guest, b"No bootable device")
     guest.expect("No bootable device")
     guest.send(b"\1x")
     guest.ends(20)

@@ -79,8 +79,11 @@ def options(transport, what, vhost=False):
             what + (",vhost" if vhost else "") + ",transport=" + transport]
 
 
-def judge_stats(t, transport, queues, vhost, least=2 * SIZE >> 16):
-    """Who was at work for the data queues, by trapline's own count, which is returned; figures go to the notes. `least`: frames each way."""
+def judge_stats(t, transport, queues, vhost, least=2 * SIZE >> 16, pulled=False):
+    """Who was at work for the data queues, by trapline's own count, which is returned; figures go to the notes.
+
+    `least`: frames each way; `pulled`: the cable was, once.
+    """
     stats = json.loads(t.sh("cat /tmp/stats"))
     data = [queue for queue in stats["virtio"] if queue["device"] == "net0"][:2 * queues]
     kicks, interrupts = sum(queue["kicks"] for queue in data), sum(queue["interrupts"] for queue in data)
@@ -99,6 +102,8 @@ def judge_stats(t, transport, queues, vhost, least=2 * SIZE >> 16):
         t.check(min(frames["rx_frames"], frames["tx_frames"]) >= least, "frames: %s" % frames)
         t.equal("frames dropped that were to go",
                 [frames["tx_" + why] for why in ("malformed", "oversized", "refused")], [0] * 3)
+        # The driver sends nothing once it has noticed.
+        t.check(frames["tx_unplugged"] <= 8 * pulled, "%d frames came without a carrier" % frames["tx_unplugged"])
     t.note("%d exits, %d of them the device's, %d kicks, %d interrupts" % (stats["exits"], exits, kicks, interrupts))
     return stats
 
@@ -147,7 +152,7 @@ def tap(t, transport, queues=1, vhost=False):
     t.equal("what the other script was told", t.sh("cat /tmp/down"), "lab0\n")
     t.equal("what is left of the interface", t.sh("ls /sys/class/net | grep -c lab0; true").strip(), "0")
     t.note("%s packets" % guest.fact("packets"))
-    stats = judge_stats(t, transport, queues, vhost)
+    stats = judge_stats(t, transport, queues, vhost, pulled=True)
     # The thread was found, and is one that root may schedule.
     t.check(not vhost or stats["counters"]["net0"]["vhost_patient"] > 0, "the kernel's thread was never told to be patient")
 
